@@ -37,7 +37,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     show(cargo().args(build))?;
     let directory = tempfile::tempdir()?;
     let kubeconfig = directory.path().join("kubeconfig");
-    let mut flags = vec![("authorization-mode", "AlwaysAllow")];
+    let mut flags = vec![
+        ("authorization-mode", "AlwaysAllow"),
+        ("allow-privileged", "true"),
+    ];
     if let Some(version) = &arguments.emulate {
         flags.push(("emulated-version", version.as_str()));
     }

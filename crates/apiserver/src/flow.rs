@@ -45,26 +45,19 @@ pub async fn settle(server: &Arc<ApiServer>) {
             ),
         };
         let tell = |schema: &Value| {
-            let mut next = schema.clone();
             let told = list(&schema["status"], "conditions").find(|c| c["type"] == "Dangling");
             if told.is_some_and(|c| c["status"] == status && c["message"] == message.as_str()) {
-                return Ok(next);
+                return Ok(schema.clone());
             }
-            let kept = list(&schema["status"], "conditions").filter(|c| c["type"] != "Dangling");
-            let mut conditions: Vec<Value> = kept.cloned().collect();
-            conditions.push(json!({"type": "Dangling", "status": status, "reason": reason,
-                "message": message, "lastTransitionTime": now()}));
-            next["status"]["conditions"] = json!(conditions);
-            machinery::apply::update_managers(
-                served.typed(),
-                Some(schema),
-                &mut next,
-                "api-priority-and-fairness-config-consumer-v1",
-                "Apply",
-                Some("status"),
-                &now(),
-            );
-            Ok(next)
+            let condition = json!({"type": "Dangling", "status": status, "reason": reason,
+                "message": message, "lastTransitionTime": now()});
+            let wanted = json!({
+                "apiVersion": schema["apiVersion"], "kind": schema["kind"],
+                "metadata": {"name": meta(schema, "name")},
+                "status": {"conditions": [condition]},
+            });
+            let (typed, by) = (served.typed(), "api-priority-and-fairness-config-consumer-v1");
+            machinery::apply::apply(typed, Some(schema), &wanted, by, true, Some("status"), &now())
         };
         if let Err(status) = server.edit(&served, "", meta(&schema, "name"), tell).await
             && !matches!(status.code, 404 | 409)

@@ -27,6 +27,8 @@ use clap::Parser;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+const OPENAPI: &str = "/openapi/v2";
+
 /// Sends the same random requests to our API server and to another, and tells what differs.
 #[derive(Parser)]
 #[command(after_help = "Examples:
@@ -66,13 +68,10 @@ async fn main() -> Result<()> {
         theirs: other,
     });
     pair.theirs.ready().await?;
-    // Ours: what a newer version of upstream has besides is not asked for.
-    let document = pair
-        .ours
-        .get("/openapi/v2")
-        .await
-        .context("no OpenAPI document")?;
-    let schemas = Arc::new(schema::Schemas::of(&document, &arguments.kinds)?);
+
+    let (ours, theirs) = tokio::join!(pair.ours.get(OPENAPI), pair.theirs.get(OPENAPI));
+    let (ours, theirs) = (ours.context("our server")?, theirs.context("the other server")?);
+    let schemas = Arc::new(schema::Schemas::of(&ours, &theirs, &arguments.kinds)?);
     parts::prepare(&pair).await?;
     let mut report = report::Report::default();
     let wanted = match arguments.parts.is_empty() {

@@ -56,7 +56,11 @@ impl Report {
                 ours.warnings, theirs.warnings
             ));
         }
-        compare(&ours.body, &theirs.body, &mut String::new(), &mut what);
+        match in_any_order(&ours.body) == in_any_order(&theirs.body) {
+            // As often as not Go's maps, which have none.
+            true => what.push("order of faults".to_owned()),
+            false => compare(&ours.body, &theirs.body, &mut String::new(), &mut what),
+        }
         let class = format!(
             "{part} {kind}: {}",
             what.first().map(|what| shape(what)).unwrap_or_default()
@@ -127,6 +131,16 @@ fn cut(text: &str) -> String {
         Some((at, _)) => format!("{}…", &text[..at]),
         None => text.to_owned(),
     }
+}
+
+/// A refusal with its causes in an order of ours, and without the text that repeats them.
+fn in_any_order(body: &Value) -> Value {
+    let mut body = body.clone();
+    if let Some(causes) = body.pointer_mut("/details/causes").and_then(Value::as_array_mut) {
+        causes.sort_by_key(Value::to_string);
+        body["message"] = Value::Null;
+    }
+    body
 }
 
 /// What differs between two values, place by place.

@@ -39,8 +39,9 @@ pub struct Schemas {
 }
 
 impl Schemas {
-    /// Reads the document; `only` names the wanted kinds, all when empty.
-    pub fn of(document: &Value, only: &[String]) -> Result<Schemas> {
+    /// Reads our document; `theirs` is the other server's, which has all these kinds, too. `only` names the wanted ones, all
+    /// when empty.
+    pub fn of(document: &Value, theirs: &Value, only: &[String]) -> Result<Schemas> {
         let definitions = document["definitions"].as_object().context("no definitions")?;
         let paths = document["paths"].as_object().context("no paths")?;
         let mut kinds = Vec::new();
@@ -51,7 +52,8 @@ impl Schemas {
             };
             let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
             let subresource = parts.contains(&"{name}");
-            let left_out = NOT_STORED.contains(&kind) || FAR_REACHING.contains(&kind);
+            let shared = theirs["paths"][path]["post"].is_object();
+            let left_out = !shared || NOT_STORED.contains(&kind) || FAR_REACHING.contains(&kind);
             if subresource || left_out || !(only.is_empty() || only.iter().any(|k| k == kind)) {
                 continue;
             }
@@ -61,6 +63,11 @@ impl Schemas {
                 .next();
             let Some(definition) = reference.and_then(name_of) else {
                 continue;
+            };
+            // What limits the others lives elsewhere.
+            let namespace = match kind {
+                "LimitRange" | "ResourceQuota" => "kube-public",
+                _ => "default",
             };
             let gvk = &post["x-kubernetes-group-version-kind"];
             let (group, version) = (
@@ -74,7 +81,7 @@ impl Schemas {
                     group => format!("{group}/{version}"),
                 },
                 status: paths.contains_key(&format!("{path}/{{name}}/status")),
-                path: path.replace("{namespace}", "default"),
+                path: path.replace("{namespace}", namespace),
                 definition: definition.to_owned(),
             });
         }

@@ -3,8 +3,9 @@
 //! show an empty list as it was written, and some generations count it as a change.
 
 use crate::decode::Step;
+use kinds::KindInfo;
 use kinds::field::{ErrorType, FieldError, Path};
-use kinds::schema::Type;
+use kinds::schema::{self, Type, Zero};
 use serde_json::Value;
 
 /// So many are known of one object. Nobody writes more of them but to do harm.
@@ -50,19 +51,29 @@ impl Empties {
     fn put_back(&self, object: &Value) -> Value {
         let mut whole = object.clone();
         for (steps, value) in &self.0 {
-            let Some((Step::Key(name), above)) = steps.split_last() else {
-                continue;
-            };
-            let holder = above
-                .iter()
-                .try_fold(&mut whole, |here, step| step.below_mut(here));
-            if let Some(Value::Object(fields)) = holder
-                && fields.get(name).is_none_or(Value::is_null)
-            {
-                fields.insert(name.clone(), value.clone());
-            }
+            put(&mut whole, steps, value.clone());
         }
         whole
+    }
+
+    /// Has `write` see the object with those lists and maps that are written even when nothing is in them (Go's fields without
+    /// `omitempty`): an empty one is then something that somebody owns, where none at all is nothing.
+    pub fn owned(&self, kind: &KindInfo, object: &mut Value, write: impl FnOnce(&mut Value)) {
+        let shown: Vec<&Vec<Step>> = self
+            .0
+            .iter()
+            .filter(|(steps, value)| always_written(kind, steps) && put(object, steps, value.clone()))
+            .map(|(steps, _)| steps)
+            .collect();
+        write(object);
+        for steps in shown {
+            if let Some(field) = steps
+                .iter()
+                .try_fold(&mut *object, |here, step| step.below_mut(here))
+            {
+                *field = Value::Null;
+            }
+        }
     }
 
     /// What `judge` finds wrong with an object, seen as it was written. What is wrong only then is no fault, unless it is said
@@ -89,6 +100,39 @@ impl Empties {
             false => written,
         }
     }
+}
+
+/// Puts a value into a field that has none; whether it did.
+fn put(object: &mut Value, steps: &[Step], value: Value) -> bool {
+    let Some((Step::Key(name), above)) = steps.split_last() else {
+        return false;
+    };
+    match above.iter().try_fold(object, |here, step| step.below_mut(here)) {
+        Some(Value::Object(fields)) if fields.get(name).is_none_or(Value::is_null) => {
+            fields.insert(name.clone(), value);
+            true
+        }
+        _ => false,
+    }
+}
+
+/// Whether the field at a place of an object is there even when nobody gave it anything.
+fn always_written(kind: &KindInfo, steps: &[Step]) -> bool {
+    let table = schema::builtin();
+    let mut ty = &table.reference(kind.schema);
+    let mut zero = Zero::Absent;
+    for step in steps {
+        (ty, zero) = match (step, ty) {
+            (Step::Index(_), Type::List(list)) => (&list.items, Zero::Absent),
+            (Step::Key(_), Type::Map(items)) => (&**items, Zero::Absent),
+            (Step::Key(name), ty) => match table.object(ty).and_then(|of| of.fields.get(name)) {
+                Some(field) => (&field.ty, field.zero),
+                None => return false,
+            },
+            _ => return false,
+        };
+    }
+    zero == Zero::Null
 }
 
 /// The path of a field as errors tell it.

@@ -410,7 +410,9 @@ async fn attempt_new(
     if applied_by.is_none() {
         let manager = ctx.field_manager(&options.field_manager);
         let typed = served.typed();
-        machinery::apply::update_managers(typed, None, &mut object, &manager, "Update", None, &now());
+        empties.owned(served.kind, &mut object, |object| {
+            machinery::apply::update_managers(typed, None, object, &manager, "Update", None, &now());
+        });
     }
     let options_value = options.to_value("CreateOptions");
     let dry_run = options.dry_run;

@@ -200,7 +200,9 @@ async fn attempt(
     restore_metadata(&mut new, &old);
     if !transform.is_apply() {
         let (typed, manager) = (served.typed(), ctx.field_manager(&options.field_manager));
-        machinery::apply::update_managers(typed, Some(&old), &mut new, &manager, "Update", sub, &now());
+        empties.owned(served.kind, &mut new, |new| {
+            machinery::apply::update_managers(typed, Some(&old), new, &manager, "Update", sub, &now());
+        });
     }
     let options_value = options.to_value("UpdateOptions");
     let dry_run = options.dry_run;

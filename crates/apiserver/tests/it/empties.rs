@@ -118,6 +118,30 @@ async fn some_generations_count_them() {
     }
 }
 
+/// What is always written is owned by whoever writes an empty one, and by nobody where there is none.
+#[tokio::test]
+async fn empty_lists_that_are_always_written_are_owned() {
+    let s = Server::start().await;
+    const SLICES: &str = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices";
+    let slice = |name: &str, endpoints: Value| {
+        json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "metadata": {"name": name},
+            "addressType": "IPv4", "endpoints": endpoints})
+    };
+    for (name, endpoints, owned) in [("a", json!([]), true), ("b", Value::Null, false)] {
+        let (code, made) = s.json("POST", SLICES, &slice(name, endpoints)).await;
+        assert_eq!(code, 201, "{made}");
+        let fields = &made["metadata"]["managedFields"][0]["fieldsV1"];
+        assert_eq!(fields["f:endpoints"].is_object(), owned, "{fields}");
+        assert!(made["endpoints"].is_null(), "{made}");
+    }
+    let (code, made) = s
+        .json("PUT", &format!("{SLICES}/b"), &slice("b", json!([])))
+        .await;
+    assert_eq!(code, 200, "{made}");
+    let fields = &made["metadata"]["managedFields"][0]["fieldsV1"];
+    assert!(fields["f:endpoints"].is_object(), "{fields}");
+}
+
 #[tokio::test]
 async fn a_dry_run_gives_no_address_away() {
     let s = Server::start().await;

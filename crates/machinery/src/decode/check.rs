@@ -98,6 +98,9 @@ pub fn decode_faults<'s>(
     let empties = std::mem::take(&mut checker.empties);
     let faults = checker.told(source.json)?;
     template_generation(kind, obj)?;
+    if (kind.group, kind.kind) == ("", "Pod") {
+        crate::strategy::pod::addresses(obj);
+    }
     Ok(Decoded { faults, empties })
 }
 
@@ -217,7 +220,7 @@ impl Place<'_> {
         match (&self.step, self.above) {
             (At::Field(owner, name), _) => schema::go_field(owner, name)?.ty,
             (At::Index(_), Some(above)) => above.go_type()?.strip_prefix("[]"),
-            (At::Entry(_), Some(above)) => above.go_type()?.strip_prefix("map[string]"),
+            (At::Entry(_), Some(above)) => Some(above.go_type()?.strip_prefix("map[")?.split_once(']')?.1),
             _ => None,
         }
     }
@@ -244,8 +247,8 @@ struct Checker<'t> {
     /// Paths that stand twice.
     twice: Vec<&'t str>,
     empties: Empties,
-    /// Values of a wrong type, and where they stand.
-    wrong: Vec<(Mismatch, Vec<Step>)>,
+    /// Values of a wrong type, where they stand, and whether decoding ends there.
+    wrong: Vec<(Mismatch, Vec<Step>, bool)>,
 }
 
 impl<'t> Checker<'t> {
@@ -269,17 +272,22 @@ impl<'t> Checker<'t> {
         }
     }
 
-    /// What is to be told; refused is what has a wrong type, of which the first of the document is told.
+    /// What is to be told; refused is what has a wrong type. The first of the document is told: Go goes on behind it and
+    /// forgets it over one at which it cannot.
     fn told(mut self, json: &[u8]) -> Result<Vec<String>, Mismatch> {
         if !self.wrong.is_empty() {
             let all = self.wrong.iter().enumerate();
-            let places = all.map(|(i, (_, place))| Fault {
+            let places = all.map(|(i, (_, place, _))| Fault {
                 text: i.to_string(),
                 place: place.clone(),
             });
-            let first = in_order_of(json, places.collect()).into_iter().next();
-            let first = first.and_then(|i| i.parse().ok()).unwrap_or(0);
-            let (mut why, place) = self.wrong.swap_remove(first);
+            let in_order: Vec<usize> = in_order_of(json, places.collect())
+                .iter()
+                .filter_map(|i| i.parse().ok())
+                .collect();
+            let end = in_order.iter().find(|i| self.wrong[**i].2);
+            let told = end.or(in_order.first()).copied().unwrap_or(0);
+            let (mut why, place, _) = self.wrong.swap_remove(told);
             why.json = as_written(why.json, json, &place);
             return Err(why);
         }
@@ -353,7 +361,7 @@ impl<'t> Checker<'t> {
         if let Err(mismatch) = self.checked(owner, ty, value, at)
             && self.wrong.len() < MAX_FAULTS
         {
-            self.wrong.push((mismatch, at.steps()));
+            self.wrong.push((mismatch, at.steps(), decodes_itself(ty)));
         }
     }
 
@@ -594,6 +602,15 @@ fn restore_text(ty: &Type, found: &str, long: bool) -> Option<String> {
         Type::List(_) => Some(format!("cannot restore slice from {go}")),
         Type::Ref(_) | Type::Object(_) => Some(format!("cannot restore struct from: {go}")),
         Type::IntOrString | Type::Quantity | Type::Any => None,
+    }
+}
+
+/// Whether a type has a decoder of its own in Go, behind whose refusal nothing is read any more.
+fn decodes_itself(ty: &Type) -> bool {
+    match ty {
+        Type::Quantity | Type::IntOrString => true,
+        Type::String(format) => format == "date-time",
+        _ => false,
     }
 }
 

@@ -9,6 +9,7 @@ mod pod;
 mod workloads;
 
 pub(crate) use self::core::name_label;
+pub(crate) use self::workloads::job_labels;
 use crate::walk::{At, or_set, or_set_empty, set};
 use kinds::KindInfo;
 use serde_json::{Value, json};

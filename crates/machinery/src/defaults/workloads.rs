@@ -117,6 +117,11 @@ pub(super) fn job(obj: &mut Value) {
     };
     or_set(obj, "spec.podReplacementPolicy", replacement);
     or_set(obj, "spec.manualSelector", false);
+    job_labels(obj);
+}
+
+/// A Job without labels has those of its template.
+pub(crate) fn job_labels(obj: &mut Value) {
     let labels = obj.at("spec.template.metadata.labels").clone();
     if labels.is_object() {
         or_set_empty(obj, "metadata.labels", labels);

@@ -420,6 +420,8 @@ fn prepare_status(kind: &KindInfo, new: &mut Value, old: &Value) {
             gated::drop_pod_status(new, old);
         }
         ("apps", "DaemonSet") => template_generation(new, generation_of_template(old)),
+        // Whoever reads a Job without labels finds those of its template.
+        ("batch", "Job") => crate::defaults::job_labels(new),
         ("autoscaling", _) if kind.version == "v1" => keep_annotations(new, old, &autoscaling::OF_SPEC),
         ("resource.k8s.io", "ResourceClaim") => {
             gated::drop(kind, new, old);

@@ -110,7 +110,7 @@ pub(super) fn status(pod: &mut Value, old: &Value) {
 }
 
 /// One address and the list of all of them say the same; where they do not, the single one is right.
-fn addresses(pod: &mut Value) {
+pub(crate) fn addresses(pod: &mut Value) {
     let single = pod.str_at("status.podIP").to_owned();
     let first = pod
         .list_at("status.podIPs")

@@ -11,8 +11,8 @@ pub(super) fn keep_allocated(new: &mut Value, old: &Value) {
         old.str_at("spec.type").to_string(),
         new.str_at("spec.type").to_string(),
     );
-    same_addresses(new, old);
-    let inside = |t: &str| matches!(t, "ClusterIP" | "NodePort" | "LoadBalancer");
+    // A type that nobody knows is refused later.
+    let inside = |t: &str| t != "ExternalName";
     if inside(&was) && inside(&is) {
         for field in [
             "spec.clusterIP",
@@ -49,6 +49,7 @@ pub(super) fn keep_allocated(new: &mut Value, old: &Value) {
     if is_checked(old) && is_checked(new) && new.int_at("spec.healthCheckNodePort").unwrap_or(0) == 0 {
         keep(new, old, "spec.healthCheckNodePort");
     }
+    same_addresses(new, old);
 }
 
 /// Whether a Service gets node ports that it does not ask for.

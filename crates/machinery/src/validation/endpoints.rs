@@ -3,6 +3,7 @@
 use super::errors::Errors;
 use super::names;
 use super::service::{PROTOCOLS, public_ip};
+use crate::ip;
 use crate::walk::At;
 use kinds::field::Path;
 use serde_json::Value;
@@ -132,12 +133,16 @@ fn addresses(endpoint: &Value, kind: &str, at: &Path, errors: &mut Errors) {
         let place = at.index(i);
         match kind {
             "IPv4" | "IPv6" => {
-                let faults = names::legacy_ip(address);
+                // Only what may be IPv4 is old enough to be read leniently.
+                let faults = match kind {
+                    "IPv4" => names::legacy_ip(address),
+                    _ => ip::strict_address(address),
+                };
                 if !faults.is_empty() {
                     errors.each(&place, address, faults);
                     continue;
                 }
-                if address.contains(':') != (kind == "IPv6") {
+                if ip::address(address).is_some_and(|ip| ip.is_ipv6()) != (kind == "IPv6") {
                     // Upstream says so of the whole list.
                     errors.invalid(at, address, format!("must be an {kind} address"));
                 }

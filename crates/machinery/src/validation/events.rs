@@ -2,8 +2,9 @@
 //! Source: `pkg/apis/core/validation/events.go` of Kubernetes v1.35. Its errors name the fields of the core group.
 
 use super::errors::{Errors, IMMUTABLE};
-use super::{internal, names};
+use super::{internal, metadata, names};
 use crate::walk::{At, same};
+use kinds::KindInfo;
 use kinds::field::Path;
 use serde_json::Value;
 
@@ -73,8 +74,21 @@ pub(super) fn check(obj: &Value, modern: bool, errors: &mut Errors) {
     }
 }
 
+/// What is wrong with a new Event. Its metadata comes late, and in the core group only if nothing else is wrong.
+pub(super) fn create(kind: &KindInfo, obj: &Value, errors: &mut Errors) {
+    let modern = !kind.group.is_empty();
+    check(obj, modern, errors);
+    if modern || errors.0.is_empty() {
+        metadata::create(kind, obj, errors);
+        metadata::builtin_finalizers(kind.group, obj, errors);
+    }
+    if modern {
+        create_modern(obj, errors);
+    }
+}
+
 /// What `events.k8s.io` asks of a new Event besides.
-pub(super) fn create(obj: &Value, errors: &mut Errors) {
+fn create_modern(obj: &Value, errors: &mut Errors) {
     series(obj, errors);
     if !obj.has("eventTime") {
         errors.required(&Path::new("eventTime"), "");
@@ -83,7 +97,8 @@ pub(super) fn create(obj: &Value, errors: &mut Errors) {
     if !matches!(kind, "Normal" | "Warning") {
         errors.invalid(&Path::new("type"), "", format!("has invalid value: {kind}"));
     }
-    for (field, told) in &NAMES[3..7] {
+    // The source is told last.
+    for (field, told) in NAMES[4..7].iter().chain(&NAMES[3..4]) {
         let value = obj.at(field);
         let unset = value
             .as_object()

@@ -27,6 +27,7 @@ pub(super) fn lease(spec: &Value, at: &Path, errors: &mut Errors) {
 }
 
 pub(super) fn controller_revision(obj: &Value, old: &Value, errors: &mut Errors) {
+    errors.not_negative(obj, "revision", &Path::root());
     if !old.is_null() {
         // What is for life is looked at as such.
     } else if !obj.has("data") {
@@ -34,7 +35,6 @@ pub(super) fn controller_revision(obj: &Value, old: &Value, errors: &mut Errors)
     } else if !obj.at("data").is_object() {
         errors.required(&Path::new("data"), "data must be a valid JSON object");
     }
-    errors.not_negative(obj, "revision", &Path::root());
 }
 
 pub(super) fn priority_class(obj: &Value, old: &Value, errors: &mut Errors) {

@@ -69,6 +69,10 @@ pub fn dns_1035_label(name: &str) -> Vec<String> {
 /// Checks a new object, defaults filled in. No errors means that it may be stored.
 pub fn validate_create(kind: &KindInfo, obj: &Value) -> Vec<FieldError> {
     let mut errors = Errors::default();
+    if kind.kind == "Event" {
+        events::create(kind, obj, &mut errors);
+        return errors.0;
+    }
     metadata::create(kind, obj, &mut errors);
     metadata::builtin_finalizers(kind.group, obj, &mut errors);
     if !specific(kind, obj, &Value::Null, &mut errors) {
@@ -188,9 +192,6 @@ fn specific(kind: &KindInfo, obj: &Value, old: &Value, errors: &mut Errors) -> b
         ("", "Pod") => {}
         ("" | "events.k8s.io", "Event") => {
             events::check(obj, !kind.group.is_empty(), errors);
-            if !kind.group.is_empty() && old.is_null() {
-                events::create(obj, errors);
-            }
         }
         ("", "PodTemplate") => pod::template(obj.at("template"), &Path::new("template"), errors),
         ("", "Namespace") => core::namespace(obj, errors),

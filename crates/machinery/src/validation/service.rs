@@ -5,6 +5,7 @@
 
 use super::errors::Errors;
 use super::{metadata, names};
+use crate::ip;
 use crate::walk::{At, same};
 use kinds::field::{FieldError, Path};
 use serde_json::Value;
@@ -267,7 +268,7 @@ fn cluster_ips(spec: &Value, old: &Value, errors: &mut Errors) {
     if malformed {
         return;
     }
-    let is_six = |ip: &&str| ip.contains(':');
+    let is_six = |text: &&str| ip::address(text).is_some_and(|ip| ip.is_ipv6());
     let sixes = list.iter().filter(|ip| is_six(ip)).count();
     if list.len() > 1 && (sixes == 0 || sixes == list.len()) {
         let text = "may specify no more than one IP for each IP family";

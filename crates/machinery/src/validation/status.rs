@@ -5,7 +5,7 @@ use super::conditions as shared;
 use super::errors::Errors;
 use crate::walk::{At, same};
 use kinds::KindInfo;
-use kinds::field::{ErrorType, FieldError, Path};
+use kinds::field::Path;
 use serde_json::Value;
 
 /// Counters that are not negative, and pairs of which the first is not above the second.
@@ -193,32 +193,39 @@ fn is(job: &Value, condition: &str) -> bool {
 }
 
 /// A Job's status: what is checked only where it changes is left alone elsewhere, so that odd old states can be mended.
+/// Upstream tells the faults in this order.
 fn job(new: &Value, old: &Value, at: &Path, errors: &mut Errors) {
     let status = new.at("status");
     for field in ["active", "succeeded", "failed", "ready", "terminating"] {
         errors.not_negative(status, field, at);
     }
     uncounted(status, at, errors);
-    conditions(new, old, at, errors);
-    times(new, old, at, errors);
     let changed = |field: &str| !same(status.at(field), old.at("status").at(field));
     let finished = |job: &Value| is(job, "Complete") || is(job, "Failed");
     let ending = finished(new) != finished(old);
-    if finished(new) {
-        for field in ["active", "terminating"] {
-            if number(status, field) > 0 && (ending || changed(field)) {
-                let text = format!("{field}>0 is invalid for finished job");
-                errors.invalid(&at.child(field), status.at(field).clone(), text);
-            }
+    exclusive(new, old, at, errors);
+    completion_time(new, old, at, errors);
+    preceded(new, old, at, errors);
+    let left_over = |field: &str, errors: &mut Errors| {
+        if finished(new) && number(status, field) > 0 && (ending || changed(field)) {
+            let text = format!("{field}>0 is invalid for finished job");
+            errors.invalid(&at.child(field), status.at(field).clone(), text);
         }
-        let left = status.at("uncountedTerminatedPods");
-        let some = !left.list_at("succeeded").is_empty() || !left.list_at("failed").is_empty();
-        if some && (ending || changed("uncountedTerminatedPods")) {
-            let text = "uncountedTerminatedPods needs to be empty for finished job";
-            errors.invalid(&at.child("uncountedTerminatedPods"), left.clone(), text);
-        }
+    };
+    left_over("active", errors);
+    // One that never ran, for it is suspended and wants no completion, may end without a start.
+    let idle = new.bool_at("spec.suspend") && new.int_at("spec.completions") == Some(0);
+    if !status.has("startTime") && finished(new) && !idle && (ending || changed("startTime")) {
+        errors.required(&at.child("startTime"), "startTime is required for finished job");
+    }
+    let left = status.at("uncountedTerminatedPods");
+    let some = !left.list_at("succeeded").is_empty() || !left.list_at("failed").is_empty();
+    if finished(new) && some && (ending || changed("uncountedTerminatedPods")) {
+        let text = "uncountedTerminatedPods needs to be empty for finished job";
+        errors.invalid(&at.child("uncountedTerminatedPods"), left.clone(), text);
     }
     indexes(new, old, at, errors);
+    left_over("terminating", errors);
     if status.has("ready")
         && (changed("ready") || changed("active"))
         && number(status, "ready") > number(status, "active")
@@ -226,6 +233,7 @@ fn job(new: &Value, old: &Value, at: &Path, errors: &mut Errors) {
         let text = "cannot set more ready pods than active";
         errors.invalid(&at.child("ready"), number(status, "ready"), text);
     }
+    successful(new, at, errors);
     kept(new, old, at, errors);
 }
 
@@ -251,7 +259,13 @@ fn kept(new: &Value, old: &Value, at: &Path, errors: &mut Errors) {
         let value = status.at("completionTime").clone();
         errors.invalid(&at.child("completionTime"), value, super::errors::IMMUTABLE);
     }
-    if before.has("startTime") && changed("startTime") && !new.bool_at("spec.suspend") {
+    let suspended = |job: &Value, wanted: &str| {
+        let mut conditions = job.list_at("status.conditions").iter();
+        conditions.any(|c| c.str_at("type") == "Suspended" && c.str_at("status") == wanted)
+    };
+    // A Job that goes on starts anew; its spec may say so before its status does.
+    let resumed = suspended(old, "True") && suspended(new, "False");
+    if before.has("startTime") && changed("startTime") && !new.bool_at("spec.suspend") && !resumed {
         let text = "startTime cannot be removed for unsuspended job";
         errors.required(&at.child("startTime"), text);
     }
@@ -283,51 +297,59 @@ fn uncounted(status: &Value, at: &Path, errors: &mut Errors) {
     }
 }
 
-/// The conditions that end a Job: which go together, and that none is taken back.
-fn conditions(new: &Value, old: &Value, at: &Path, errors: &mut Errors) {
-    let mut refuse = |text: String| {
-        errors.0.push(FieldError {
-            ty: ErrorType::Invalid,
-            path: at.child("conditions"),
-            bad_value: None,
-            detail: text,
-            shown: None,
-        });
-    };
-    let changed = |condition: &str| is(new, condition) != is(old, condition);
-    let (complete, failed) = (is(new, "Complete"), is(new, "Failed"));
-    let (met, target) = (is(new, "SuccessCriteriaMet"), is(new, "FailureTarget"));
-    let both = |a: &str, b: &str| format!("cannot set {a} and {b} conditions");
-    if complete && failed && (changed("Complete") || changed("Failed")) {
-        refuse(both("Complete=True", "Failed=true"));
-    }
-    if complete && target && (changed("Complete") || changed("FailureTarget")) {
-        refuse(both("Complete=True", "FailureTarget=true"));
-    }
-    let reindexed = !same(new.at("status.failedIndexes"), old.at("status.failedIndexes"));
-    if failed && !target && (changed("Failed") || reindexed) {
-        refuse("cannot set Failed=True condition without the FailureTarget=true condition".into());
-    }
-    if complete && !met && (changed("Complete") || changed("SuccessCriteriaMet")) {
-        refuse("cannot set Complete=True condition without the SuccessCriteriaMet=true condition".into());
-    }
-    if met && failed {
-        refuse(both("SuccessCriteriaMet=True", "Failed=true"));
-    }
-    if met && target {
-        refuse(both("SuccessCriteriaMet=True", "FailureTarget=true"));
-    }
-    if new.has("spec.successPolicy") && !met && complete {
-        refuse("cannot set Complete=True for Job with SuccessPolicy unless SuccessCriteriaMet=True".into());
+/// Whether a condition is there in one of the two and not in the other.
+fn flipped(new: &Value, old: &Value, condition: &str) -> bool {
+    is(new, condition) != is(old, condition)
+}
+
+/// A Job that is complete has not failed, and is not about to.
+fn exclusive(new: &Value, old: &Value, at: &Path, errors: &mut Errors) {
+    for (other, shown) in [("Failed", "Failed=true"), ("FailureTarget", "FailureTarget=true")] {
+        let both = is(new, "Complete") && is(new, other);
+        if both && (flipped(new, old, "Complete") || flipped(new, old, other)) {
+            let text = format!("cannot set Complete=True and {shown} conditions");
+            errors.invalid_itself(&at.child("conditions"), text);
+        }
     }
 }
 
-fn times(new: &Value, old: &Value, at: &Path, errors: &mut Errors) {
+/// A Job's end is named with its last condition, by what comes before it.
+fn preceded(new: &Value, old: &Value, at: &Path, errors: &mut Errors) {
+    let reindexed = !same(new.at("status.failedIndexes"), old.at("status.failedIndexes"));
+    let target_missing = is(new, "Failed") && !is(new, "FailureTarget");
+    if target_missing && (flipped(new, old, "Failed") || reindexed) {
+        let text = "cannot set Failed=True condition without the FailureTarget=true condition";
+        errors.invalid_itself(&at.child("conditions"), text);
+    }
+    let success_missing = is(new, "Complete") && !is(new, "SuccessCriteriaMet");
+    if success_missing && (flipped(new, old, "Complete") || flipped(new, old, "SuccessCriteriaMet")) {
+        let text = "cannot set Complete=True condition without the SuccessCriteriaMet=true condition";
+        errors.invalid_itself(&at.child("conditions"), text);
+    }
+}
+
+/// What success excludes, and what it is needed for.
+fn successful(new: &Value, at: &Path, errors: &mut Errors) {
+    let met = is(new, "SuccessCriteriaMet");
+    for (other, shown) in [("Failed", "Failed=true"), ("FailureTarget", "FailureTarget=true")] {
+        if met && is(new, other) {
+            let text = format!("cannot set SuccessCriteriaMet=True and {shown} conditions");
+            errors.invalid_itself(&at.child("conditions"), text);
+        }
+    }
+    if new.has("spec.successPolicy") && !met && is(new, "Complete") {
+        let text = "cannot set Complete=True for Job with SuccessPolicy unless SuccessCriteriaMet=True";
+        errors.invalid_itself(&at.child("conditions"), text);
+    }
+}
+
+/// Complete Jobs, and no others, have a time of completion; it is not before that of the start.
+fn completion_time(new: &Value, old: &Value, at: &Path, errors: &mut Errors) {
     let (status, before) = (new.at("status"), old.at("status"));
     let changed = |field: &str| status.at(field) != before.at(field);
-    let (start, end) = (at.child("startTime"), at.child("completionTime"));
+    let end = at.child("completionTime");
     let complete = is(new, "Complete");
-    let completing = complete != is(old, "Complete") || changed("completionTime");
+    let completing = flipped(new, old, "Complete") || changed("completionTime");
     let at_end = status.at("completionTime");
     if !at_end.is_null() && !complete && completing {
         let text = "cannot set completionTime when there is no Complete=True condition";
@@ -345,10 +367,6 @@ fn times(new: &Value, old: &Value, at: &Path, errors: &mut Errors) {
             "completionTime cannot be set before startTime",
         );
     }
-    let finished = |job: &Value| is(job, "Complete") || is(job, "Failed");
-    if !status.has("startTime") && finished(new) && (!finished(old) || changed("startTime")) {
-        errors.required(&start, "startTime is required for finished job");
-    }
 }
 
 /// The sets of indexes that succeeded and failed.
@@ -356,97 +374,94 @@ fn indexes(new: &Value, old: &Value, at: &Path, errors: &mut Errors) {
     let (status, spec) = (new.at("status"), new.at("spec"));
     let changed = |field: &str| !same(status.at(field), old.at("status").at(field));
     let (done, failed) = (changed("completedIndexes"), changed("failedIndexes"));
-    let limit = spec.int_at("completions");
-    let mut parsed = |field: &str, wanted: bool| {
-        let text = status.str_at(field);
-        match (limit, wanted) {
-            (Some(limit), true) => match intervals(text, limit) {
-                Ok(found) => found,
-                Err(why) => {
-                    errors.invalid(&at.child(field), text, format!("error parsing {field}: {why}"));
-                    Vec::new()
-                }
-            },
-            _ => Vec::new(),
-        }
-    };
+    let failed = failed && status.has("failedIndexes");
     let per_index = spec.has("backoffLimitPerIndex");
-    let completed = parsed("completedIndexes", done);
-    let lost = parsed(
-        "failedIndexes",
-        failed && per_index && status.has("failedIndexes"),
-    );
-    let (completed, lost) = match limit {
-        // Either may have changed; both are looked at.
-        Some(limit) if done || failed => (
-            if done {
-                completed
-            } else {
-                intervals(status.str_at("completedIndexes"), limit).unwrap_or_default()
-            },
-            if failed {
-                lost
-            } else {
-                intervals(status.str_at("failedIndexes"), limit).unwrap_or_default()
-            },
-        ),
-        _ => (completed, lost),
-    };
-    if done && !status.str_at("completedIndexes").is_empty() && spec.str_at("completionMode") != "Indexed" {
+    let completions = spec.int_at("completions");
+    for (field, wanted) in [("completedIndexes", done), ("failedIndexes", failed && per_index)] {
+        let text = status.str_at(field);
+        if let (Some(limit), true) = (completions, wanted)
+            && let Err(why) = intervals(text, limit)
+        {
+            errors.invalid(&at.child(field), text, format!("error parsing {field}: {why}"));
+        }
+    }
+    let (completed, lost) = (status.str_at("completedIndexes"), status.str_at("failedIndexes"));
+    if done && !completed.is_empty() && spec.str_at("completionMode") != "Indexed" {
         let text = "cannot set non-empty completedIndexes when non-indexed completion mode";
-        errors.invalid(
-            &at.child("completedIndexes"),
-            status.str_at("completedIndexes"),
-            text,
-        );
+        errors.invalid(&at.child("completedIndexes"), completed, text);
     }
-    if failed && !per_index && status.has("failedIndexes") {
+    let place = at.child("failedIndexes");
+    if failed && !per_index {
         let text = "cannot set non-null failedIndexes when backoffLimitPerIndex is null";
-        errors.invalid(&at.child("failedIndexes"), status.str_at("failedIndexes"), text);
+        errors.invalid(&place, lost, text);
     }
-    let common = lost.iter().find_map(|(a, b)| {
-        let other = completed.iter().find(|(x, y)| x <= b && a <= y)?;
-        Some(*a.max(&other.0))
-    });
-    if let Some(index) = common {
+    if let Some(limit) = completions.filter(|_| done || failed)
+        && let Some(index) = overlap(completed, lost, limit)
+    {
         let text = format!("failedIndexes and completedIndexes overlap at index: {index}");
-        errors.invalid(&at.child("failedIndexes"), status.str_at("failedIndexes"), text);
+        errors.invalid(&place, lost, text);
     }
+}
+
+/// The first index that two texts of intervals share. What is no interval has been told already, and is passed over.
+fn overlap(completed: &str, failed: &str, limit: i64) -> Option<i64> {
+    let read = |text: &str| -> Vec<(i64, i64)> {
+        let each = text.split(',').filter_map(|one| interval(one, limit).ok());
+        each.collect()
+    };
+    let (completed, failed) = (read(completed), read(failed));
+    let (mut c, mut f) = (0, 0);
+    while let (Some((cx, cy)), Some((fx, fy))) = (completed.get(c), failed.get(f)) {
+        if cx <= fy && fx <= cy {
+            return Some(*cx.max(fx));
+        }
+        match cx <= fx {
+            true => c += 1,
+            false => f += 1,
+        }
+    }
+    None
 }
 
 /// The intervals of a text such as `1,3-5,7`, all below a limit.
 pub(super) fn intervals(text: &str, limit: i64) -> Result<Vec<(i64, i64)>, String> {
     let mut out: Vec<(i64, i64)> = Vec::new();
-    let order = |a: i64, b: i64| format!("non-increasing order, previous: {a}, current: {b}");
+    for part in text.split(',').filter(|_| !text.is_empty()) {
+        let found = interval(part, limit)?;
+        if let Some((_, last)) = out.last()
+            && *last >= found.0
+        {
+            return Err(not_increasing(*last, found.0));
+        }
+        out.push(found);
+    }
+    Ok(out)
+}
+
+/// One of them: an index, or the first and the last.
+fn interval(part: &str, limit: i64) -> Result<(i64, i64), String> {
     let index = |text: &str| match text.parse::<i64>() {
         Err(_) => Err(format!("cannot convert string to integer for index: {text:?}")),
         Ok(index) if index >= limit => Err(format!("too large index: {text:?}")),
         Ok(index) => Ok(index),
     };
-    for part in text.split(',').filter(|_| !text.is_empty()) {
-        let limits: Vec<&str> = part.split('-').collect();
-        let interval = match limits.as_slice() {
-            [one] => (index(one)?, index(one)?),
-            [first, last] => {
-                let (first, last) = (index(first)?, index(last)?);
-                if first >= last {
-                    return Err(order(first, last));
-                }
-                (first, last)
+    let limits: Vec<&str> = part.split('-').collect();
+    match limits.as_slice() {
+        [one] => Ok((index(one)?, index(one)?)),
+        [first, last] => {
+            let (first, last) = (index(first)?, index(last)?);
+            match first >= last {
+                true => Err(not_increasing(first, last)),
+                false => Ok((first, last)),
             }
-            _ => {
-                return Err(format!(
-                    "the fragment {part:?} violates the requirement that an index interval can have at most two parts \
-                     separated by '-'"
-                ));
-            }
-        };
-        if let Some((_, last)) = out.last()
-            && *last >= interval.0
-        {
-            return Err(order(*last, interval.0));
         }
-        out.push(interval);
+        _ => Err(format!(
+            "the fragment {part:?} violates the requirement that an index interval can have at most two parts separated \
+             by '-'"
+        )),
     }
-    Ok(out)
+}
+
+fn not_increasing(before: i64, now: i64) -> String {
+    format!("non-increasing order, previous: {before}, current: {now}")
 }

@@ -343,9 +343,10 @@ fn basic(value: &Value, at: &Path, errors: &mut Errors) -> Option<Quantity> {
 pub(super) fn claim_update(new: &Value, old: &Value, errors: &mut Errors) {
     let at = Path::new("spec");
     let (new_spec, old_spec) = (new.at("spec"), old.at("spec"));
-    let mut allowed = new_spec.clone();
+    // What may change is made the same on one of the sides, so that the difference shows what may not.
+    let (mut allowed, mut before) = (new_spec.clone(), old_spec.clone());
     if old_spec.is_empty_at("volumeName") {
-        keep(&mut allowed, old_spec, "volumeName");
+        keep(&mut before, new_spec, "volumeName");
     }
     let annotated = |claim: &Value| claim.at("metadata.annotations").get(BETA_CLASS).cloned();
     let (is, was) = (annotated(new), annotated(old));
@@ -366,9 +367,9 @@ pub(super) fn claim_update(new: &Value, old: &Value, errors: &mut Errors) {
             keep(&mut allowed, old_spec, "resources.requests.storage");
         }
     }
-    if !same(&allowed, old_spec) {
+    if !same(&allowed, &before) {
         let lines = |spec: &Value| internal::lines("PersistentVolumeClaimSpec", spec);
-        let changed = difference::unified(&lines(old_spec), &lines(&allowed));
+        let changed = difference::unified(&lines(&before), &lines(&allowed));
         let text = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims";
         errors.forbidden(&at, format!("{text}\n{changed}"));
     }

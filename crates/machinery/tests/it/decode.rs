@@ -212,6 +212,12 @@ fn wrong_types_in_the_words_of_go() {
             "json: cannot unmarshal number into Go struct field ContainerPort.spec.template.spec.containers.ports.protocol of \
              type v1.Protocol",
         ),
+        // Behind a quantity that is none, nothing is read; what was wrong before is forgotten over it.
+        (
+            "/spec/template/spec/containers",
+            json!([{"name": 1, "resources": {"limits": {"cpu": "x"}}, "stdin": 1}]),
+            "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
+        ),
         (
             "/spec/template/spec/containers/0/securityContext",
             json!({"capabilities": {"add": [1]}}),

@@ -52,8 +52,8 @@ fn the_way_of_a_job_to_its_end() {
             json!({}),
             done(&["Complete"], json!({})),
             &[
-                "status.conditions: Invalid value: cannot set Complete=True condition without the SuccessCriteriaMet=true condition",
                 "status.completionTime: Required value: completionTime is required for Complete jobs",
+                "status.conditions: Invalid value: cannot set Complete=True condition without the SuccessCriteriaMet=true condition",
                 "status.startTime: Required value: startTime is required for finished job",
             ],
         ),

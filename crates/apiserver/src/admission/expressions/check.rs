@@ -81,7 +81,11 @@ fn variables(
             &at,
             errors,
         );
-        names.push((name.to_string(), ty));
+        // One without an expression is none.
+        let text = variable["expression"].as_str().unwrap_or("");
+        if !text.trim().is_empty() {
+            names.push((name.to_string(), ty));
+        }
     }
     names
 }
@@ -145,8 +149,13 @@ fn policy(policy_name: &str, spec: &Value, errors: &mut Vec<FieldError>) {
     let params = spec["paramKind"].is_object();
     conditions(spec, &environment(params, true, &[]), &at, errors);
     let names = variables(spec, |names| composed(params, true, names), &at, errors);
-    let env = seen(params, true, &names);
-    let without = seen(params, false, &names);
+    let some = list(spec, "variables").next().is_some();
+    let seen = |authorizer| match some {
+        // Not even that there might be some.
+        false => environment(params, authorizer, &names),
+        true => composed(params, authorizer, &names),
+    };
+    let (env, without) = (seen(true), seen(false));
     if list(spec, "validations").next().is_none() && list(spec, "auditAnnotations").next().is_none() {
         let why = "validations or auditAnnotations must contain at least one item";
         errors.push(FieldError::required(&at.child("validations"), why));
@@ -174,14 +183,6 @@ fn policy(policy_name: &str, spec: &Value, errors: &mut Vec<FieldError>) {
         );
     }
     annotations(spec, policy_name, &env, &at.child("auditAnnotations"), errors);
-}
-
-/// What expressions see beside the object: without variables, not even that there might be some.
-fn seen(params: bool, authorizer: bool, names: &[(String, Type)]) -> Env {
-    match names.is_empty() {
-        true => environment(params, authorizer, names),
-        false => composed(params, authorizer, names),
-    }
 }
 
 fn annotations(spec: &Value, policy_name: &str, env: &Env, at: &Path, errors: &mut Vec<FieldError>) {
