@@ -350,7 +350,7 @@ impl Parser {
             return self.message(at, name);
         }
         let name = self.text(Sort::Ident)?;
-        if syntax::is_reserved(&name) {
+        if kinds::names::is_cel_reserved(&name) {
             return Err(Refused::Broken);
         }
         let open = self.offset();

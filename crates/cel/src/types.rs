@@ -2,6 +2,7 @@
 //! (a number may be an `int` or a `double`, a text a timestamp).
 
 use indexmap::IndexMap;
+use kinds::names::is_cel_word;
 use std::fmt;
 use std::sync::Arc;
 
@@ -83,7 +84,7 @@ impl ObjectType {
     /// The field that an expression names. A reserved word may stand for its field unescaped, too.
     pub fn field(&self, name: &str) -> Option<&Field> {
         self.fields.get(name).or_else(|| {
-            let word = RESERVED.contains(&name);
+            let word = is_cel_word(name);
             word.then(|| self.fields.get(&format!("__{name}__"))).flatten()
         })
     }
@@ -188,31 +189,6 @@ impl fmt::Display for Type {
     }
 }
 
-/// Words that are no identifiers of the language.
-const RESERVED: [&str; 21] = [
-    "true",
-    "false",
-    "null",
-    "in",
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-    "void",
-    "while",
-];
-
 /// Escapes of characters, in the order in which they are undone.
 const ESCAPES: [(&str, &str); 4] = [
     ("__", "__underscores__"),
@@ -223,7 +199,7 @@ const ESCAPES: [(&str, &str); 4] = [
 
 /// The name by which expressions reach a JSON property; `None` when it cannot be written as an identifier.
 pub fn escape(name: &str) -> Option<String> {
-    if RESERVED.contains(&name) {
+    if is_cel_word(name) {
         return Some(format!("__{name}__"));
     }
     let mut out = String::with_capacity(name.len());
@@ -249,7 +225,7 @@ pub fn escape(name: &str) -> Option<String> {
 pub fn unescape(name: &str) -> String {
     let inner = name.strip_prefix("__").and_then(|n| n.strip_suffix("__"));
     if let Some(word) = inner
-        && RESERVED.contains(&word)
+        && is_cel_word(word)
     {
         return word.to_string();
     }

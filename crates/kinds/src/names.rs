@@ -23,6 +23,38 @@ pub fn form(message: &str, pattern: &str, examples: &[&str]) -> String {
     )
 }
 
+/// Words of the Common Expression Language that are literals or operators.
+const CEL_LITERALS: [&str; 4] = ["true", "false", "null", "in"];
+
+/// Whether a word is kept for the Common Expression Language's own future: it names no variable and no function.
+pub fn is_cel_reserved(word: &str) -> bool {
+    const RESERVED: [&str; 17] = [
+        "as",
+        "break",
+        "const",
+        "continue",
+        "else",
+        "for",
+        "function",
+        "if",
+        "import",
+        "let",
+        "loop",
+        "package",
+        "namespace",
+        "return",
+        "var",
+        "void",
+        "while",
+    ];
+    RESERVED.contains(&word)
+}
+
+/// Whether a word is none that somebody may choose in an expression.
+pub fn is_cel_word(word: &str) -> bool {
+    CEL_LITERALS.contains(&word) || is_cel_reserved(word)
+}
+
 /// A small letter or a digit.
 pub fn lower(b: u8) -> bool {
     b.is_ascii_lowercase() || b.is_ascii_digit()

@@ -9,7 +9,7 @@ use apiserver::config::Config;
 use apiserver::connection::{Authenticator, Connection};
 use apiserver::request::Attributes;
 use apiserver::user::User;
-use apiserver::{Access, ApiServer};
+use apiserver::{Access, ApiServer, StartError};
 use async_trait::async_trait;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -80,27 +80,15 @@ impl Server {
     }
 
     pub async fn with(store: Arc<dyn Store>, set: impl FnOnce(&mut Config)) -> Server {
-        let mut config = Config::new("cp", store.clone());
-        set(&mut config);
-        let open = |_: &Config, _| {
+        Server::made_of(store, set, |_: &Config, _| {
             Ok(Access {
                 authenticator: Arc::new(Open),
                 authorizer: Arc::new(Open),
                 admission: Vec::new(),
                 authentication: None,
             })
-        };
-        let api = ApiServer::start_with(config, open).await.unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let stop = CancellationToken::new();
-        tokio::spawn(api.clone().serve_plain(listener, stop.clone()));
-        Server {
-            api,
-            address,
-            store,
-            stop,
-        }
+        })
+        .await
     }
 
     /// A server with the whole admission chain.
@@ -110,9 +98,6 @@ impl Server {
 
     /// A server with the whole admission chain, another authorizer and settings.
     pub async fn guarded_by(authorizer: Arc<dyn Authorizer>, set: impl FnOnce(&mut Config)) -> Server {
-        let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
-        let mut config = Config::new("cp", store.clone());
-        set(&mut config);
         let access = |config: &Config, caches: Arc<apiserver::cache::Caches>| {
             let rbac = Arc::new(apiserver::authz::rbac::Rbac::new(caches));
             Ok(Access {
@@ -122,6 +107,16 @@ impl Server {
                 authentication: None,
             })
         };
+        Server::made_of(Arc::new(MemoryStore::new()), set, access).await
+    }
+
+    async fn made_of(
+        store: Arc<dyn Store>,
+        set: impl FnOnce(&mut Config),
+        access: impl FnOnce(&Config, Arc<apiserver::cache::Caches>) -> Result<Access, StartError>,
+    ) -> Server {
+        let mut config = Config::new("cp", store.clone());
+        set(&mut config);
         let api = ApiServer::start_with(config, access).await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

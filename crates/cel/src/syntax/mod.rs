@@ -30,27 +30,3 @@ pub(crate) fn findings(tokens: &Tokens, binds: bool) -> Vec<Finding> {
     }
     findings
 }
-
-/// Words that are no names of variables or functions.
-pub(crate) fn is_reserved(name: &str) -> bool {
-    const RESERVED: [&str; 17] = [
-        "as",
-        "break",
-        "const",
-        "continue",
-        "else",
-        "for",
-        "function",
-        "if",
-        "import",
-        "let",
-        "loop",
-        "package",
-        "namespace",
-        "return",
-        "var",
-        "void",
-        "while",
-    ];
-    RESERVED.contains(&name)
-}

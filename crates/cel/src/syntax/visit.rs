@@ -1,13 +1,14 @@
 //! What is wrong in a tree although the grammar knows nothing against it: literals that stand for nothing, reserved
 //! names, arguments no macro can work with.
 
+use super::LEVELS;
 use super::grammar::{Form, Label, Rule};
 use super::tree::{Child, Node, NodeId, Tree};
-use super::{LEVELS, is_reserved};
 use crate::ast::{Finding, Place};
 use crate::lexer::Tokens;
 use crate::literal;
 use crate::macros::ACCUMULATORS;
+use kinds::names::is_cel_reserved;
 
 /// As much of an expression as macros ask about their arguments.
 #[derive(Debug, Clone, PartialEq)]
@@ -228,7 +229,7 @@ impl<'a> Visit<'a> {
                     return seen(Sight::Other, here);
                 };
                 let name = self.text(Some(name_child));
-                if is_reserved(&name) {
+                if is_cel_reserved(&name) {
                     return self.tell(here, format!("reserved identifier: {name}"));
                 }
                 let at = place(Some(name_child));

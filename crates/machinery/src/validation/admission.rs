@@ -314,34 +314,11 @@ pub(super) fn policy(spec: &Value, at: &Path, errors: &mut Errors) {
 
 /// Whether a name may stand in an expression.
 fn is_identifier(name: &str) -> bool {
-    const RESERVED: [&str; 21] = [
-        "true",
-        "false",
-        "null",
-        "in",
-        "as",
-        "break",
-        "const",
-        "continue",
-        "else",
-        "for",
-        "function",
-        "if",
-        "import",
-        "let",
-        "loop",
-        "package",
-        "namespace",
-        "return",
-        "var",
-        "void",
-        "while",
-    ];
     let mut letters = name.chars();
     let first = letters
         .next()
         .is_some_and(|c| c.is_ascii_alphabetic() || c == '_');
-    first && letters.all(|c| c.is_ascii_alphanumeric() || c == '_') && !RESERVED.contains(&name)
+    first && letters.all(|c| c.is_ascii_alphanumeric() || c == '_') && !kinds::names::is_cel_word(name)
 }
 
 fn param_kind(kind: &Value, at: &Path, errors: &mut Errors) {
