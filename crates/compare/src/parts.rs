@@ -242,7 +242,8 @@ fn case(part: Part, random: &mut StdRng, name: &str, schemas: &Schemas, pool: &P
                 let at = format!("{path}?fieldManager={manager}&force={force}");
                 let mut part = object.clone();
                 // Each says only some of it.
-                if let (Some(spec), true) = (part["spec"].as_object_mut(), random.random_bool(0.5)) {
+                let spec = part.get_mut("spec").and_then(Value::as_object_mut);
+                if let (Some(spec), true) = (spec, random.random_bool(0.5)) {
                     let some = spec.keys().filter(|_| random.random_bool(0.2)).cloned();
                     for key in some.collect::<Vec<_>>() {
                         spec.remove(&key);

@@ -142,6 +142,21 @@ async fn empty_lists_that_are_always_written_are_owned() {
     assert!(fields["f:endpoints"].is_object(), "{fields}");
 }
 
+/// Nobody can own an item that has no key, and then upstream notes no owners at all.
+#[tokio::test]
+async fn items_without_their_key_have_no_owner() {
+    let s = Server::start().await;
+    const ACCOUNTS: &str = "/api/v1/namespaces/default/serviceaccounts";
+    let account = |secrets: Value| json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "a"}, "secrets": secrets});
+    let (code, made) = s.json("POST", ACCOUNTS, &account(json!([{"name": "b"}]))).await;
+    assert_eq!(code, 201, "{made}");
+    assert!(made["metadata"]["managedFields"].is_array(), "{made}");
+    let path = format!("{ACCOUNTS}/a");
+    let (code, made) = s.json("PUT", &path, &account(json!([{"kind": "b"}]))).await;
+    assert_eq!(code, 200, "{made}");
+    assert!(made["metadata"]["managedFields"].is_null(), "{made}");
+}
+
 #[tokio::test]
 async fn a_dry_run_gives_no_address_away() {
     let s = Server::start().await;

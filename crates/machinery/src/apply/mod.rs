@@ -294,7 +294,8 @@ pub fn update_managers<'k>(
     let Some(old) = live else {
         unset(new, "metadata.managedFields");
         let fields = walker.created(new, |path| is_unowned(kind, path, subresource));
-        if fields.as_object().is_some_and(|fields| !fields.is_empty()) {
+        let some = fields.as_object().is_some_and(|fields| !fields.is_empty());
+        if some && !walker.met_keyless() {
             let entry = me.entry(kind.api_version(), now.to_owned(), fields);
             set(new, "metadata.managedFields", vec![entry]);
         }
@@ -327,6 +328,9 @@ pub fn update_managers<'k>(
     }
     // Whose fields are whose is no change of the object.
     let change = walker.compare(old, new);
+    if walker.met_keyless() {
+        return;
+    }
     let mut taken = change.added;
     taken.absorb(change.modified);
     let taken = owned(kind, taken, subresource);

@@ -1,7 +1,7 @@
 //! The field set of a new object. Whoever makes an object owns all of it but what an object of its kind has from the first
 //! moment on (zeros that Go's encoder writes): `fieldsV1` is written at once, as the comparison with that would give it.
 
-use super::walk::{Shape, Walker, field_element, is_leaf, keyed};
+use super::walk::{Shape, Walker, field_element, is_leaf};
 use serde_json::{Map, Value};
 
 impl Walker<'_> {
@@ -46,7 +46,7 @@ impl Walker<'_> {
         match (shape, value) {
             (Shape::Keyed(list), Value::Array(items)) => {
                 let shape = self.shape(Some(&list.items), false);
-                for (element, alike) in keyed(list, items) {
+                for (element, alike) in self.keyed(list, items) {
                     let fields = match alike.as_slice() {
                         [item] => self.fields_of(shape, item, None),
                         // Items that share a key are owned together, as a whole.

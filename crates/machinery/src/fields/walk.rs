@@ -9,6 +9,7 @@ use kinds::KindInfo;
 use kinds::schema::{self, Definition, List, ListType, SchemaTable, Type};
 use serde_json::{Map, Value};
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
 
@@ -66,6 +67,8 @@ impl<'a> From<&'a KindInfo> for Typed<'a> {
 pub(crate) struct Walker<'t> {
     table: &'static SchemaTable,
     root: Cow<'t, Type>,
+    /// An item without a key has been met.
+    keyless: Cell<bool>,
 }
 
 impl<'t> Walker<'t> {
@@ -76,6 +79,7 @@ impl<'t> Walker<'t> {
             return Self {
                 table,
                 root: Cow::Borrowed(custom),
+                keyless: Cell::new(false),
             };
         } else if table.definition(kind.schema).is_some() {
             table.reference(kind.schema)
@@ -99,7 +103,29 @@ impl<'t> Walker<'t> {
         Self {
             table,
             root: Cow::Owned(root),
+            keyless: Cell::new(false),
         }
+    }
+
+    /// Whether an item of a keyed list that says nothing of one of the keys has been met: nobody can own it.
+    pub(crate) fn met_keyless(&self) -> bool {
+        self.keyless.get()
+    }
+
+    /// The items of a keyed list by their keys.
+    pub(super) fn keyed<'v>(&self, list: &List, items: &'v [Value]) -> BTreeMap<String, Vec<&'v Value>> {
+        let lacks = |item: &Value| {
+            let mut keys = list.map_keys.iter();
+            keys.any(|key| item.get(key).is_none() && !list.key_defaults.contains_key(key))
+        };
+        if items.iter().any(lacks) {
+            self.keyless.set(true);
+        }
+        let mut out: BTreeMap<String, Vec<&Value>> = BTreeMap::new();
+        for item in items {
+            out.entry(key(list, item)).or_default().push(item);
+        }
+        out
     }
 
     pub(super) fn shape<'a>(&'a self, ty: Option<&'a Type>, atomic: bool) -> Shape<'a> {
@@ -182,7 +208,7 @@ impl<'t> Walker<'t> {
                 items.iter().for_each(|item| out.insert(format!("v:{item}")))
             }
             (Shape::Keyed(list), Value::Array(items)) => {
-                for (element, alike) in keyed(list, items) {
+                for (element, alike) in self.keyed(list, items) {
                     out.insert(element.as_str());
                     // Items that share a key are owned together, as a whole.
                     let [item] = alike.as_slice() else { continue };
@@ -261,7 +287,7 @@ impl<'t> Walker<'t> {
         let mut below = Comparison::default();
         match shape {
             Shape::Keyed(list) => {
-                let (old, mut new) = (keyed(list, items(old)), keyed(list, items(new)));
+                let (old, mut new) = (self.keyed(list, items(old)), self.keyed(list, items(new)));
                 for (key, before) in old {
                     let after = new.remove(&key).unwrap_or_default();
                     self.compare_items(list, key, &before, &after, &mut below);
@@ -446,15 +472,6 @@ pub(super) fn field_element(name: &str) -> String {
 
 fn items(list: Option<&Value>) -> &[Value] {
     list.and_then(Value::as_array).map_or(&[], Vec::as_slice)
-}
-
-/// Items of a keyed list by their keys.
-pub(super) fn keyed<'v>(list: &List, items: &'v [Value]) -> BTreeMap<String, Vec<&'v Value>> {
-    let mut out: BTreeMap<String, Vec<&Value>> = BTreeMap::new();
-    for item in items {
-        out.entry(key(list, item)).or_default().push(item);
-    }
-    out
 }
 
 /// The path element of an item of a keyed list. A key that is left out has its default; one that is null is that.

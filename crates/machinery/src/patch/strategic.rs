@@ -110,7 +110,7 @@ impl Merger {
                 continue;
             }
             let merged = match doc.get_mut(name) {
-                None => clean(new),
+                None => fresh(new),
                 Some(old) => {
                     let old = old.take();
                     self.value(old, new, self.field(ty, name), ty)?
@@ -134,7 +134,11 @@ impl Merger {
     ) -> Result<Value, Status> {
         let strategy = field.map_or("", |f| f.patch_strategy.as_str());
         match (old, new) {
-            (Value::Object(old), Value::Object(new)) if !strategy.split(',').any(|s| s == "replace") => {
+            // Who replaces, replaces by what is there, directives and all.
+            (Value::Object(_), Value::Object(_)) if strategy.split(',').any(|s| s == "replace") => {
+                Ok(new.clone())
+            }
+            (Value::Object(old), Value::Object(new)) => {
                 // The values of a map have the type of the map's values.
                 let ty = match (field, outer) {
                     (Some(field), _) => Some(&field.ty),
@@ -150,7 +154,8 @@ impl Merger {
                 );
                 self.list(old, new, items, key).map(Value::Array)
             }
-            (_, new) => Ok(clean(new)),
+            (Value::Array(_), Value::Array(_)) => Ok(new.clone()),
+            (_, new) => Ok(fresh(new)),
         }
     }
 
@@ -192,7 +197,7 @@ impl Merger {
             }
         }
         if replace {
-            return Ok(patches.into_iter().map(|p| Value::Object(clean_map(p))).collect());
+            return Ok(patches.into_iter().map(|p| Value::Object(p.clone())).collect());
         }
         for patch in patches {
             let id = key_of(patch, key)?;
@@ -204,7 +209,7 @@ impl Merger {
                     };
                     *place = Value::Object(self.map(element, patch, items)?);
                 }
-                None => old.push(Value::Object(clean_map(patch))),
+                None => old.push(Value::Object(patch.clone())),
             }
         }
         Ok(arrange(old, &before, &order, key))
@@ -241,8 +246,12 @@ impl Merger {
             .and_then(Value::as_array)
             .map_or(&[][..], Vec::as_slice);
         if !merges {
-            if patch.contains_key(name) {
-                doc.insert(name.to_string(), clean(&Value::Array(new.to_vec())));
+            if let Some(list) = patch.get(name) {
+                let list = match doc.contains_key(name) {
+                    true => list.clone(),
+                    false => undirected(list).unwrap_or_default(),
+                };
+                doc.insert(name.to_string(), list);
             }
             return Ok(());
         }
@@ -403,9 +412,10 @@ fn retain_keys(doc: &mut Fields, patch: &Fields, retained: &Value) -> Result<(),
         .iter()
         .filter_map(Value::as_str)
         .collect();
+    let exempt = |name: &str| name == RETAIN_KEYS || name.starts_with(DELETE_FROM) || name.starts_with(ORDER);
     let stray = patch
         .iter()
-        .any(|(k, v)| !k.starts_with('$') && !v.is_null() && !retained.contains(&k.as_str()));
+        .any(|(name, value)| !exempt(name) && !value.is_null() && !retained.contains(&name.as_str()));
     if stray {
         return Err(wrong());
     }
@@ -413,27 +423,37 @@ fn retain_keys(doc: &mut Fields, patch: &Fields, retained: &Value) -> Result<(),
     Ok(())
 }
 
-/// A patch's value as data: without directives and nulls.
-fn clean(value: &Value) -> Value {
+/// A patch's value where the document has none: without nulls in its objects, and without what `$patch` stands in, which has
+/// nothing to work on here. Other directives are fields that nobody knows.
+fn fresh(value: &Value) -> Value {
+    undirected(&without_nulls(value)).unwrap_or_default()
+}
+
+/// A value without those objects in it that have `$patch`; none if it is one.
+fn undirected(value: &Value) -> Option<Value> {
     match value {
-        // A directive has nothing to work on here, and takes what it stands in with it.
-        Value::Object(fields) if fields.contains_key(PATCH) => Value::Null,
-        Value::Object(fields) => Value::Object(clean_map(fields)),
-        Value::Array(items) => {
-            let kept = items.iter().filter(|v| v.get(PATCH).is_none());
-            Value::Array(kept.map(clean).collect())
+        Value::Object(fields) if fields.contains_key(PATCH) => None,
+        Value::Object(fields) => {
+            let kept = fields
+                .iter()
+                .filter_map(|(name, value)| Some((name.clone(), undirected(value)?)));
+            Some(Value::Object(kept.collect()))
         }
-        other => other.clone(),
+        Value::Array(items) => Some(Value::Array(items.iter().filter_map(undirected).collect())),
+        other => Some(other.clone()),
     }
 }
 
-fn clean_map(fields: &Fields) -> Fields {
-    let data = fields.iter().filter(|(k, v)| !is_directive(k) && !v.is_null());
-    data.map(|(k, v)| (k.clone(), clean(v)))
-        .filter(|(_, v)| !v.is_null())
-        .collect()
-}
-
-fn is_directive(name: &str) -> bool {
-    name == PATCH || name == RETAIN_KEYS || name.starts_with(DELETE_FROM) || name.starts_with(ORDER)
+fn without_nulls(value: &Value) -> Value {
+    match value {
+        Value::Object(fields) => {
+            let kept = fields.iter().filter(|(_, value)| !value.is_null());
+            Value::Object(
+                kept.map(|(name, value)| (name.clone(), without_nulls(value)))
+                    .collect(),
+            )
+        }
+        Value::Array(items) => Value::Array(items.iter().map(without_nulls).collect()),
+        other => other.clone(),
+    }
 }

@@ -187,6 +187,27 @@ fn patches() {
             "{}",
         ),
         (
+            "a list that replaces comes as it is",
+            POD_SPEC,
+            "{tolerations: [{key: a}]}",
+            "{tolerations: [{key: b, $patch: merge}, {value: null}]}",
+            "{tolerations: [{key: b, $patch: merge}, {value: null}]}",
+        ),
+        (
+            "so does a new element",
+            POD_SPEC,
+            "{containers: [{name: a}]}",
+            "{containers: [{name: b, $setElementOrder/env: [{name: K}], securityContext: {$patch: replace}}]}",
+            "{containers: [{name: b, $setElementOrder/env: [{name: K}], securityContext: {$patch: replace}}, {name: a}]}",
+        ),
+        (
+            "what is new loses nulls, and what stands beside $patch",
+            POD_SPEC,
+            "{}",
+            "{affinity: {nodeAffinity: {$patch: replace}, podAffinity: {a: null, $retainKeys: [b]}}, volumes: [{$patch: delete}]}",
+            "{affinity: {podAffinity: {$retainKeys: [b]}}, volumes: []}",
+        ),
+        (
             "another type replaces",
             SERVICE,
             "{ports: [{port: 80, targetPort: web}]}",
