@@ -8,9 +8,10 @@ mod check;
 mod sizes;
 mod types;
 
-pub use check::check;
+pub use check::{check, check_form};
 pub use types::schema_type;
 
+use super::fieldpath;
 use cel::{Env, EvalError, Program, Type, Value};
 use kinds::field::{ErrorType, FieldError, Path};
 use serde_json::Value as Json;
@@ -66,7 +67,7 @@ fn environment(ty: &Type, optional_old: bool) -> Env {
 }
 
 impl Rule {
-    fn new(rule: &Json, ty: &Type) -> Rule {
+    fn new(rule: &Json, schema: &Json, ty: &Type) -> Rule {
         let optional_old = rule["optionalOldSelf"] == true;
         let env = environment(ty, optional_old);
         let program = Program::compile(&text(rule, "rule"), &env).map_err(|e| e.to_string());
@@ -82,7 +83,8 @@ impl Rule {
             message: text(rule, "message"),
             message_expression,
             reason: text(rule, "reason"),
-            field_path: text(rule, "fieldPath").trim_start_matches('.').to_string(),
+            field_path: fieldpath::follow(rule["fieldPath"].as_str().unwrap_or(""), schema, true)
+                .map_or_else(|_| String::new(), |(path, _)| path.as_str().to_owned()),
             optional_old,
         }
     }
@@ -131,7 +133,7 @@ impl Node {
         let keys = keys.filter(|_| schema["x-kubernetes-list-type"] == "map");
         let node = Node {
             rules: list("x-kubernetes-validations")
-                .map(|r| Rule::new(r, &typed))
+                .map(|r| Rule::new(r, schema, &typed))
                 .collect(),
             items: below("items"),
             additional: below("additionalProperties"),

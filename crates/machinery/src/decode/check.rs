@@ -5,6 +5,7 @@
 
 use super::numbers::as_written;
 use super::order::{Fault, Source, Step, in_order_of};
+use super::schemas::{self, Own};
 use super::{Duplicate, omit, time};
 use crate::empties::{Empties, is_no_item};
 use kinds::KindInfo;
@@ -179,12 +180,12 @@ pub fn strict_text(faults: &[String]) -> String {
 }
 
 /// Where a value stands; the path is only made when something is to be said about it.
-struct Place<'p> {
-    above: Option<&'p Place<'p>>,
-    step: At<'p>,
+pub(super) struct Place<'p> {
+    pub(super) above: Option<&'p Place<'p>>,
+    pub(super) step: At<'p>,
 }
 
-enum At<'p> {
+pub(super) enum At<'p> {
     /// A field, behind the definition that has it.
     Field(&'p str, &'p str),
     /// A key of a map, which Go's decoder does not tell.
@@ -236,8 +237,8 @@ fn path(steps: &[Step]) -> String {
 }
 
 /// A walk over an object along its schema.
-struct Checker<'t> {
-    table: &'t SchemaTable,
+pub(super) struct Checker<'t> {
+    pub(super) table: &'t SchemaTable,
     faults: Vec<Fault>,
     /// What the decoder of YAML said. It has read the whole document before anything is known of its fields.
     first: Vec<String>,
@@ -246,6 +247,8 @@ struct Checker<'t> {
     empties: Empties,
     /// Values of a wrong type, and where they stand.
     wrong: Vec<(Mismatch, Vec<Step>)>,
+    /// How many decoders of their own ([`super::schemas`]) are at work: those tell nothing of unknown fields.
+    pub(super) apart: usize,
 }
 
 impl<'t> Checker<'t> {
@@ -266,6 +269,7 @@ impl<'t> Checker<'t> {
                 .collect(),
             empties: Empties::default(),
             wrong: Vec::new(),
+            apart: 0,
         }
     }
 
@@ -288,8 +292,8 @@ impl<'t> Checker<'t> {
         Ok(told)
     }
 
-    fn fault(&mut self, what: &str, place: &Place) {
-        if self.faults.len() + self.first.len() < MAX_FAULTS {
+    pub(super) fn fault(&mut self, what: &str, place: &Place) {
+        if self.apart == 0 && self.faults.len() + self.first.len() < MAX_FAULTS {
             let place = place.steps();
             self.faults.push(Fault {
                 text: format!("{what} field {:?}", path(&place)),
@@ -322,12 +326,20 @@ impl<'t> Checker<'t> {
                 self.fault("unknown", &place);
                 return false;
             };
-            if value.is_null() && !matches!(field.ty, Type::Any) {
+            let own = Own::of(owner, name);
+            if value.is_null() && (own.is_some() || !matches!(field.ty, Type::Any)) {
                 return false;
             }
             self.duplicate(&place);
             let before = self.wrong.len();
-            self.value(owner, &field.ty, value, &place);
+            match own {
+                Some(own) => {
+                    if !self.decoded_apart(owner, own, &field.ty, value, &place) {
+                        return false;
+                    }
+                }
+                None => self.value(owner, &field.ty, value, &place),
+            }
             if is_no_item(&field.ty, value) && omit::leaves_out(owner) {
                 self.empties.note(|| place.steps(), value);
                 // Go's encoder leaves it out.
@@ -348,12 +360,17 @@ impl<'t> Checker<'t> {
         });
     }
 
+    /// Notes a value of a wrong type.
+    pub(super) fn refuse(&mut self, why: Mismatch, at: &Place) {
+        if self.wrong.len() < MAX_FAULTS {
+            self.wrong.push((why, at.steps()));
+        }
+    }
+
     /// Checks a value, and notes when its type is wrong.
-    fn value(&mut self, owner: &str, ty: &Type, value: &mut Value, at: &Place) {
-        if let Err(mismatch) = self.checked(owner, ty, value, at)
-            && self.wrong.len() < MAX_FAULTS
-        {
-            self.wrong.push((mismatch, at.steps()));
+    pub(super) fn value(&mut self, owner: &str, ty: &Type, value: &mut Value, at: &Place) {
+        if let Err(mismatch) = self.checked(owner, ty, value, at) {
+            self.refuse(mismatch, at);
         }
     }
 
@@ -466,7 +483,7 @@ fn is_long(owner: &str, at: &Place) -> bool {
 }
 
 /// What Go's decoder of JSON calls a value.
-fn type_of(value: &Value) -> &'static str {
+pub(super) fn type_of(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "bool",
@@ -477,7 +494,7 @@ fn type_of(value: &Value) -> &'static str {
     }
 }
 
-fn mismatch(owner: &str, ty: &Type, found: &str, at: &Place) -> Mismatch {
+pub(super) fn mismatch(owner: &str, ty: &Type, found: &str, at: &Place) -> Mismatch {
     let names = at.names();
     if matches!(ty, Type::Quantity) {
         return ParseQuantityError::Form.to_string().into();
@@ -488,12 +505,23 @@ fn mismatch(owner: &str, ty: &Type, found: &str, at: &Place) -> Mismatch {
         (None, Type::String(format)) if format == "date-time" => "string".into(),
         (None, ty) => go_type(ty),
     };
-    let json = format!(
-        "json: cannot unmarshal {found} into Go struct field {}.{} of type {}",
-        short_name(owner),
-        names.join("."),
-        go
-    );
+    let told = |owner: &str, names: &[&str]| {
+        let into = match names {
+            [] => "value".to_owned(),
+            names => format!("struct field {}.{}", short_name(owner), names.join(".")),
+        };
+        format!("json: cannot unmarshal {found} into Go {into} of type {go}")
+    };
+    // Whoever is called by a decoder of its own has its place, but not its struct, told by the one around.
+    if let Some((depth, below)) = schemas::apart(at) {
+        const AROUND: &str = "JSONSchemaProps";
+        let within = if depth == 1 { owner } else { AROUND };
+        return Mismatch {
+            json: told(AROUND, &names),
+            restore: told(within, &names[names.len().saturating_sub(below)..]),
+        };
+    }
+    let json = told(owner, &names);
     Mismatch {
         restore: restore_text(ty, found, is_long(owner, at)).unwrap_or_else(|| json.clone()),
         json,

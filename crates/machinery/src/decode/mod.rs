@@ -8,6 +8,7 @@ mod numbers;
 mod omit;
 mod order;
 mod parse;
+mod schemas;
 mod time;
 
 pub use check::{
