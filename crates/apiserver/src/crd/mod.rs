@@ -371,10 +371,11 @@ impl CustomVersion {
         let schema = self.schema.pointer("/properties/status");
         if let (Some(status), Some(schema)) = (object.get("status"), schema) {
             let (at, mut found) = (Path::new("status"), Vec::new());
-            schema::validate(status, old.get("status"), schema, &at, &self.patterns, &mut found);
             // The status is the whole body here, which the words of a fault begin at.
+            let (old, root) = (old.get("status"), Path::root());
+            schema::validate(status, old, schema, &root, &self.patterns, &mut found);
             schema::once(&mut found);
-            schema::within(&at, &mut found);
+            schema::placed(&at, &mut found);
             errors.append(&mut found);
         }
         self.check_scale(object, errors);
@@ -394,9 +395,8 @@ impl CustomVersion {
             let why = match value.as_i64() {
                 None => {
                     let of = go_type(value);
-                    let shown = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-                    format!("{pointer} accessor error: {shown} is of the type {of}, expected int64")
-                        .replace('/', ".")
+                    let shown = machinery::go_text(value);
+                    format!("{at} accessor error: {shown} is of the type {of}, expected int64")
                 }
                 Some(n) if n < 0 => "should be a non-negative integer".to_owned(),
                 Some(n) if n > i64::from(i32::MAX) => {
@@ -411,10 +411,11 @@ impl CustomVersion {
         {
             let at = Path::new(&pointer.replace('/', "."));
             let why = format!(
-                "{pointer} accessor error: {value} is of the type {}, expected string",
+                "{at} accessor error: {} is of the type {}, expected string",
+                machinery::go_text(value),
                 go_type(value)
             );
-            errors.push(FieldError::invalid(&at, "".into(), why.replace('/', ".")));
+            errors.push(FieldError::invalid(&at, "".into(), why));
         }
     }
 

@@ -45,6 +45,7 @@ pub(super) fn same(value: &Value, allowed: &Value) -> bool {
 /// Checks a number against the range of its format, and the limits of its schema.
 pub(super) fn check(value: &Value, schema: &Value, path: &Path, errors: &mut Vec<FieldError>) {
     let Some(n) = value.as_f64() else { return };
+    let place = path.as_str();
     let text = |name: &str| schema.get(name).and_then(Value::as_str).unwrap_or("");
     let (ty, format) = (text("type"), text("format"));
     let fits = match (ty, format) {
@@ -58,7 +59,7 @@ pub(super) fn check(value: &Value, schema: &Value, path: &Path, errors: &mut Vec
             "" => "(default format)".to_owned(),
             format => format!("with format {format}"),
         };
-        let why = format!("Checked value must be of type {ty} {form} in {path}");
+        let why = format!("Checked value must be of type {ty} {form} in {place}");
         errors.push(FieldError::invalid(&Path::root(), json!(""), why));
     }
     let bound = |name: &str| schema.get(name).and_then(Value::as_f64);
@@ -70,16 +71,16 @@ pub(super) fn check(value: &Value, schema: &Value, path: &Path, errors: &mut Vec
     let mut invalid = |why: String| errors.push(FieldError::invalid(path, value.clone(), why));
     if let Some(min) = bound("minimum") {
         if flag("exclusiveMinimum") && n <= min {
-            invalid(format!("{path} in body should be greater than {min}"));
+            invalid(format!("{place} in body should be greater than {min}"));
         } else if n < min {
-            invalid(format!("{path} in body should be greater than or equal to {min}"));
+            invalid(format!("{place} in body should be greater than or equal to {min}"));
         }
     }
     if let Some(max) = bound("maximum") {
         if flag("exclusiveMaximum") && n >= max {
-            invalid(format!("{path} in body should be less than {max}"));
+            invalid(format!("{place} in body should be less than {max}"));
         } else if n > max {
-            invalid(format!("{path} in body should be less than or equal to {max}"));
+            invalid(format!("{place} in body should be less than or equal to {max}"));
         }
     }
 }
@@ -95,13 +96,13 @@ fn multiple(value: &Value, n: f64, of: f64, path: &Path) -> Option<(Value, Strin
     let not = |of: String| {
         Some((
             value.clone(),
-            format!("{path} in body should be a multiple of {of}"),
+            format!("{} in body should be a multiple of {of}", path.as_str()),
         ))
     };
     match value.as_i64() {
         Some(n) => match of as i64 {
             of if of <= 0 => {
-                let why = format!("factor MultipleOf declared for {path} must be positive: {of}");
+                let why = format!("factor MultipleOf declared for {} must be positive: {of}", path.as_str());
                 Some((json!(of), why))
             }
             of if n % of != 0 => not(of.to_string()),

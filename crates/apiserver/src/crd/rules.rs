@@ -26,6 +26,8 @@ const MESSAGE: usize = 5 * 1024;
 /// The rules at one place of a schema and below it.
 pub struct Node {
     ty: Type,
+    /// Nobody knows what values are here, so that nothing can be said of them.
+    is_untyped: bool,
     json_type: String,
     rules: Vec<Rule>,
     items: Option<Box<Node>>,
@@ -70,7 +72,12 @@ impl Rule {
     fn new(rule: &Json, schema: &Json, ty: &Type) -> Rule {
         let optional_old = rule["optionalOldSelf"] == true;
         let env = environment(ty, optional_old);
-        let program = Program::compile(&text(rule, "rule"), &env).map_err(|e| e.to_string());
+        let program = Program::compile(&text(rule, "rule"), &env)
+            .map_err(|why| format!("compilation failed: {why}"))
+            .and_then(|program| match program.result_type() {
+                Type::Bool => Ok(program),
+                _ => Err("cel expression must evaluate to a bool".to_owned()),
+            });
         let message_expression = match text(rule, "messageExpression") {
             empty if empty.is_empty() => None,
             // What does not compile was refused when the definition was written.
@@ -132,6 +139,7 @@ impl Node {
         let keys = schema["x-kubernetes-list-map-keys"].as_array();
         let keys = keys.filter(|_| schema["x-kubernetes-list-type"] == "map");
         let node = Node {
+            is_untyped: ty.is_none(),
             rules: list("x-kubernetes-validations")
                 .map(|r| Rule::new(r, schema, &typed))
                 .collect(),
@@ -268,15 +276,15 @@ impl<'e> Judge<'e> {
 
     fn rules(&mut self, node: &Node, value: &Json, old: Option<&Json>, unchanged: bool, at: &Path) {
         let old = old.filter(|o| !o.is_null());
+        if node.is_untyped && !node.rules.is_empty() {
+            let why = "rule compiler initialization error: failed to convert to declType for CEL validation rules";
+            return self.fail(node, at, why);
+        }
         for rule in &node.rules {
             let program = match &rule.program {
                 Ok(program) => program,
                 Err(error) => {
-                    self.fail(
-                        node,
-                        at,
-                        format!("rule compile error: compilation failed: {error}"),
-                    );
+                    self.fail(node, at, format!("rule compile error: {error}"));
                     continue;
                 }
             };

@@ -6,7 +6,19 @@ use super::check::{At, Checker, Mismatch, Place, mismatch, type_of};
 use kinds::schema::Type;
 use serde_json::{Value, json};
 
+/// The definition of a schema.
+pub(crate) const PROPS: &str = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps";
 const GROUP: &str = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.";
+
+/// The schemas in such a field of a schema.
+pub(crate) fn below<'v>(field: &str, value: &'v mut Value) -> Vec<&'v mut Value> {
+    match (Own::of(PROPS, field), value) {
+        (Some(Own::Items), Value::Array(items)) => items.iter_mut().collect(),
+        (Some(Own::Items | Own::More), value) => vec![value],
+        (Some(Own::Dependencies), Value::Object(all)) => all.values_mut().collect(),
+        _ => Vec::new(),
+    }
+}
 
 /// What such a field holds.
 #[derive(Clone, Copy, PartialEq, Eq)]
