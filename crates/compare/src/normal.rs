@@ -65,16 +65,24 @@ pub fn answer(answer: &Answer) -> Answer {
     }
 }
 
-/// Faults of schemas in an order of their own: Go walks the properties of a schema in a random one. What they say together is
-/// said by each as well.
+/// Faults of schemas, and those that schemas find, in an order of their own: Go walks properties in a random one. What they say
+/// together is said by each as well.
 fn unordered(body: &mut Value) {
+    // Of fields that are not known, only those are told that came first.
+    if let Some(text) = body["message"]
+        .as_str()
+        .filter(|text| text.starts_with("failed to create typed patch"))
+        && let Some((before, _)) = text.split_once("Kind=Thing): ")
+    {
+        body["message"] = Value::from(before);
+    }
+    let of_thing = body["details"]["kind"] == "Thing";
     let Some(causes) = body.pointer_mut("/details/causes").and_then(Value::as_array_mut) else {
         return;
     };
     let of_schema = |cause: &Value| {
-        cause["field"]
-            .as_str()
-            .is_some_and(|field| field.contains("openAPIV3Schema"))
+        let field = cause["field"].as_str().unwrap_or_default();
+        of_thing || field.contains("openAPIV3Schema")
     };
     if !causes.iter().any(of_schema) {
         return;

@@ -70,7 +70,10 @@ fn write_fields(table: &SchemaTable, definition: &Definition, fields: &mut Map<S
         if matches!(field.ty, Type::Any)
             && let Some(schema) = table.definition(PROPS).filter(|of| std::ptr::eq(*of, definition))
         {
-            for below in schemas_below(name, value).into_iter().filter_map(Value::as_object_mut) {
+            for below in schemas_below(name, value)
+                .into_iter()
+                .filter_map(Value::as_object_mut)
+            {
                 write_fields(table, schema, below);
             }
         }

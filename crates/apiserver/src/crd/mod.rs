@@ -65,6 +65,8 @@ pub struct CustomVersion {
     embeds: bool,
     /// Schemas with defaults of the other versions, by their apiVersion: what was stored in one of them is shown with its.
     others: Vec<(String, Value)>,
+    /// The schema of the version in which objects are stored, where that is another.
+    stored: Option<Value>,
     /// Objects may be stored in other versions than the one that is stored now.
     mixed: bool,
 }
@@ -95,6 +97,7 @@ impl CustomVersion {
             defaults: schema::has_defaults(&schema),
             embeds: schema::embeds(&schema),
             others: others(crd, version),
+            stored: stored(crd, version),
             types: kinds::schema::custom(&schema),
             patterns: schema::patterns(&schema),
             rules: rules::Node::new(&schema, true),
@@ -138,6 +141,14 @@ impl CustomVersion {
     pub fn adopt(&self, object: &mut Value) {
         schema::prune(object, &self.schema, true, "", &mut Vec::new(), &mut Vec::new());
         self.drop_nulls(object);
+    }
+
+    /// Prunes what goes from this version into the one that is stored.
+    pub fn adopt_stored(&self, object: &mut Value) {
+        if let Some(schema) = &self.stored {
+            schema::prune(object, schema, true, "", &mut Vec::new(), &mut Vec::new());
+            schema::drop_nulls(object, schema);
+        }
     }
 
     /// Completes what is stored in this version: prunes it, and fills in defaults that it was stored without.
@@ -442,6 +453,14 @@ fn others(crd: &Value, own: &Value) -> Vec<(String, Value)> {
             schema::has_defaults(schema).then(|| (format!("{group}/{name}"), schema.clone()))
         })
         .collect()
+}
+
+/// The schema of the version that is stored, if that is not this one.
+fn stored(crd: &Value, own: &Value) -> Option<Value> {
+    let versions = crd["spec"]["versions"].as_array()?;
+    let stored = versions.iter().find(|version| version["storage"] == true)?;
+    let schema = stored.pointer("/schema/openAPIV3Schema")?;
+    (stored["name"] != own["name"]).then(|| schema.clone())
 }
 
 /// Paths of the selectable fields of a version of a definition, without the leading dot.

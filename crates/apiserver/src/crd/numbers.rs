@@ -73,7 +73,9 @@ pub(super) fn check(value: &Value, schema: &Value, path: &Path, errors: &mut Vec
         if flag("exclusiveMinimum") && n <= min {
             invalid(format!("{place} in body should be greater than {min}"));
         } else if n < min {
-            invalid(format!("{place} in body should be greater than or equal to {min}"));
+            invalid(format!(
+                "{place} in body should be greater than or equal to {min}"
+            ));
         }
     }
     if let Some(max) = bound("maximum") {
@@ -102,7 +104,10 @@ fn multiple(value: &Value, n: f64, of: f64, path: &Path) -> Option<(Value, Strin
     match value.as_i64() {
         Some(n) => match of as i64 {
             of if of <= 0 => {
-                let why = format!("factor MultipleOf declared for {} must be positive: {of}", path.as_str());
+                let why = format!(
+                    "factor MultipleOf declared for {} must be positive: {of}",
+                    path.as_str()
+                );
                 Some((json!(of), why))
             }
             of if n % of != 0 => not(of.to_string()),

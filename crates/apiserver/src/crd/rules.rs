@@ -277,7 +277,8 @@ impl<'e> Judge<'e> {
     fn rules(&mut self, node: &Node, value: &Json, old: Option<&Json>, unchanged: bool, at: &Path) {
         let old = old.filter(|o| !o.is_null());
         if node.is_untyped && !node.rules.is_empty() {
-            let why = "rule compiler initialization error: failed to convert to declType for CEL validation rules";
+            let why =
+                "rule compiler initialization error: failed to convert to declType for CEL validation rules";
             return self.fail(node, at, why);
         }
         for rule in &node.rules {

@@ -416,7 +416,10 @@ fn string(text: &str, schema: &Value, path: &Path, patterns: &Patterns, errors: 
     } else if let Some(pattern) = schema.get("pattern").and_then(Value::as_str)
         && patterns.get(pattern).is_some_and(|r| !r.is_match(text))
     {
-        errors.push(invalid(format!("{} in body should match '{pattern}'", path.as_str())));
+        errors.push(invalid(format!(
+            "{} in body should match '{pattern}'",
+            path.as_str()
+        )));
     }
     let format = schema.get("format").and_then(Value::as_str).unwrap_or("");
     if !format.is_empty() && !formats::fits(format, text, patterns) {

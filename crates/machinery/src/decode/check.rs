@@ -327,7 +327,7 @@ impl<'t> Checker<'t> {
                 return false;
             };
             let own = Own::of(owner, name);
-            if value.is_null() && (own.is_some() || !matches!(field.ty, Type::Any)) {
+            if value.is_null() && (!matches!(field.ty, Type::Any) || schemas::drops_null(owner, name)) {
                 return false;
             }
             self.duplicate(&place);

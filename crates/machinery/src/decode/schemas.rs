@@ -46,6 +46,11 @@ impl Own {
     }
 }
 
+/// Whether null in a field is as good as nothing, although the field may hold anything.
+pub(super) fn drops_null(owner: &str, field: &str) -> bool {
+    Own::of(owner, field).is_some() || (owner == PROPS && matches!(field, "default" | "example"))
+}
+
 /// How many of these decoders are called by one another on the way to a place, and how many names of fields lie below the
 /// first; none where none is.
 pub(super) fn apart(at: &Place) -> Option<(usize, usize)> {
