@@ -400,8 +400,13 @@ impl CustomVersion {
         };
         for pointer in [spec, status] {
             let at = Path::new(&pointer.replace('/', "."));
-            let Some(value) = object.pointer(pointer) else {
-                continue;
+            let value = match found(object, pointer) {
+                Ok(None) => continue,
+                Ok(Some(value)) => value,
+                Err(why) => {
+                    errors.push(FieldError::invalid(&at, 0.into(), why));
+                    continue;
+                }
             };
             let why = match value.as_i64() {
                 None => {
@@ -471,6 +476,30 @@ fn selectable(version: &Value) -> Vec<String> {
         .flatten()
         .filter_map(|f| f["jsonPath"].as_str());
     paths.map(|p| p.trim_start_matches('.').to_string()).collect()
+}
+
+/// The value at a pointer; an error, in Go's words, where what should hold it holds nothing by name.
+fn found<'v>(object: &'v Value, pointer: &str) -> Result<Option<&'v Value>, String> {
+    let (mut here, mut at) = (object, String::new());
+    for name in pointer.split('/').skip(1) {
+        at.extend([".", name]);
+        let fields = match here {
+            Value::Null => return Ok(None),
+            Value::Object(fields) => fields,
+            other => {
+                return Err(format!(
+                    "{at} accessor error: {} is of the type {}, expected map[string]interface{{}}",
+                    machinery::go_text(other),
+                    go_type(other)
+                ));
+            }
+        };
+        match fields.get(name) {
+            Some(value) => here = value,
+            None => return Ok(None),
+        }
+    }
+    Ok(Some(here))
 }
 
 /// Go's name of a value's type, as it stands in messages.

@@ -1,7 +1,7 @@
 //! What stands around the schema of a version: columns, scale, selectable fields, the warning of a deprecated one.
 
 use super::fieldpath;
-use super::structural::{has_unsupported, text};
+use super::structural::{has_unsupported, text, unsupported};
 use kinds::field::{FieldError, Path};
 use serde_json::Value;
 
@@ -109,7 +109,13 @@ pub(super) fn scale(scale: &Value, at: &Path, errors: &mut Vec<FieldError>) {
 /// Selectable fields are simple paths to scalars of the schema.
 pub(super) fn selectable(fields: &Value, schema: &Value, at: &Path, errors: &mut Vec<FieldError>) {
     let mut seen: Vec<Path> = Vec::new();
-    for (i, field) in fields.as_array().into_iter().flatten().enumerate() {
+    let fields: Vec<&Value> = fields.as_array().into_iter().flatten().collect();
+    if let Some(why) = unsupported(schema).filter(|_| !fields.is_empty()) {
+        let whole = at.as_str().trim_end_matches(".selectableFields");
+        let whole = Path::new(whole).child("schema").child("openAPIV3Schema");
+        errors.push(FieldError::invalid(&whole, Value::from(""), why));
+    }
+    for (i, field) in fields.into_iter().enumerate() {
         let path = text(field, "jsonPath");
         let place = at.index(i).child("jsonPath");
         let invalid = |why: String| FieldError::invalid(&place, Value::from(path), why);
@@ -118,7 +124,7 @@ pub(super) fn selectable(fields: &Value, schema: &Value, at: &Path, errors: &mut
             continue;
         }
         // Of a schema that is none nobody knows where a path leads.
-        if has_unsupported(schema) {
+        if has_unsupported(schema) && path.starts_with(['.', '[']) {
             continue;
         }
         let (found, schema) = match fieldpath::follow(path, schema, false) {

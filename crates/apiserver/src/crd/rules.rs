@@ -42,7 +42,8 @@ pub struct Node {
 struct Rule {
     text: String,
     program: Result<Program, String>,
-    message: String,
+    /// What is said instead of the rule; nothing, where that is blank.
+    message: Option<String>,
     message_expression: Option<Program>,
     reason: String,
     field_path: String,
@@ -87,7 +88,7 @@ impl Rule {
             uses_old: program.as_ref().is_ok_and(|p| p.uses("oldSelf")),
             text: text(rule, "rule"),
             program,
-            message: text(rule, "message"),
+            message: (!rule["message"].as_str().unwrap_or("").is_empty()).then(|| text(rule, "message")),
             message_expression,
             reason: text(rule, "reason"),
             field_path: fieldpath::follow(rule["fieldPath"].as_str().unwrap_or(""), schema, true)
@@ -98,11 +99,7 @@ impl Rule {
 
     /// How messages name the rule.
     fn shown(&self) -> &str {
-        if self.message.is_empty() {
-            &self.text
-        } else {
-            &self.message
-        }
+        self.message.as_deref().unwrap_or(&self.text)
     }
 }
 
@@ -316,7 +313,11 @@ impl<'e> Judge<'e> {
                         path => at.child(path),
                     };
                     let message = self.message(rule, &variables);
-                    let error = refusal(rule, value, &at, message);
+                    let mut error = refusal(rule, value, &at, message);
+                    // Scalars are shown, objects and lists are not.
+                    if matches!(node.json_type.as_str(), "object" | "array") {
+                        error.bad_value = None;
+                    }
                     if self.forgiving && !rule.uses_old && unchanged {
                         self.warnings.push(error.to_string());
                     } else {
@@ -354,23 +355,19 @@ impl<'e> Judge<'e> {
             let made = outcome.value.ok()?.as_str()?.trim().to_string();
             (!made.is_empty() && made.len() <= MESSAGE && !made.contains('\n')).then_some(made)
         });
-        made.unwrap_or_else(|| match rule.message.is_empty() {
-            true => format!("failed rule: {}", rule.text),
-            false => rule.message.clone(),
+        made.unwrap_or_else(|| match &rule.message {
+            None => format!("failed rule: {}", rule.text),
+            Some(message) => message.clone(),
         })
     }
 }
 
-/// What a rule that does not hold says: scalars are shown, objects and lists are not.
+/// What a rule that does not hold says.
 fn refusal(rule: &Rule, value: &Json, at: &Path, message: String) -> FieldError {
-    let mut error = match rule.reason.as_str() {
+    match rule.reason.as_str() {
         "FieldValueForbidden" => FieldError::forbidden(at, message),
         "FieldValueRequired" => FieldError::required(at, message),
         "FieldValueDuplicate" => FieldError::duplicate(at, value.clone()),
         _ => FieldError::invalid(at, value.clone(), message),
-    };
-    if value.is_object() || value.is_array() {
-        error.bad_value = None;
     }
-    error
 }

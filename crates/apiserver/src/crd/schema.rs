@@ -282,9 +282,11 @@ pub fn validate(
         return;
     }
     if value.is_null() {
-        if !flag(schema, "nullable")
-            && let Some(wanted) = schema.get("type").and_then(Value::as_str)
-        {
+        let wanted = match flag(schema, "x-kubernetes-int-or-string") {
+            true => Some("integer,string"),
+            false => schema.get("type").and_then(Value::as_str),
+        };
+        if let Some(wanted) = wanted.filter(|_| !flag(schema, "nullable")) {
             errors.push(FieldError::type_invalid(
                 path,
                 Value::from("null"),

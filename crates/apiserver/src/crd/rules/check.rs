@@ -103,6 +103,7 @@ pub fn check(schema: &Value, at: &Path, faults: &[FieldError]) -> Vec<FieldError
         root: true,
         lost: None,
         often: Often::ONCE,
+        untyped: false,
     };
     walk(schema, here, at, &mut judged);
     judged.costs.judge(at, &mut judged.errors);
@@ -135,23 +136,37 @@ struct Here<'p> {
     lost: Option<&'p Path>,
     /// How often a value can stand here.
     often: Often,
+    /// Nobody knows the type of something with rules on the way here.
+    untyped: bool,
 }
 
 fn walk(schema: &Value, here: Here<'_>, at: &Path, judged: &mut Judged<'_>) {
     let (lost, below) = (here.lost, here.often.below(schema));
+    let listed = rules_of(schema, at);
+    let embedded = here.root || schema["x-kubernetes-embedded-resource"] == true;
+    let ty = match listed.is_empty() || here.untyped {
+        true => None,
+        false => schema_type(schema, embedded),
+    };
     let child = |lost, often| Here {
         root: false,
         lost,
         often,
+        untyped: here.untyped || (!listed.is_empty() && ty.is_none()),
     };
     let values = &schema["additionalProperties"];
     if values.is_object() {
         let place = at.child("additionalProperties");
         walk(values, child(lost, below), &place, judged);
     }
+    // Of maps of a sort that is not known, nothing is either.
+    let lost_fields = match schema["x-kubernetes-map-type"].as_str() {
+        None | Some("granular" | "atomic") => lost,
+        Some(_) => lost.or(Some(at)),
+    };
     for (name, property) in schema["properties"].as_object().into_iter().flatten() {
         let place = at.child("properties").key(name);
-        walk(property, child(lost, here.often), &place, judged);
+        walk(property, child(lost_fields, here.often), &place, judged);
     }
     if schema["items"].is_object() {
         let lost_items = match schema["x-kubernetes-list-type"] == "map" {
@@ -165,12 +180,10 @@ fn walk(schema: &Value, here: Here<'_>, at: &Path, judged: &mut Judged<'_>) {
             judged,
         );
     }
-    let listed = rules_of(schema, at);
     if listed.is_empty() || judged.has_fault_below(at) {
         return;
     }
-    let embedded = here.root || schema["x-kubernetes-embedded-resource"] == true;
-    let Some(ty) = schema_type(schema, embedded) else {
+    let Some(ty) = ty else {
         let why = "internal error: failed to construct type information for x-kubernetes-validations rules: unable to \
                    convert structural schema to CEL declarations";
         let place = at.child("x-kubernetes-validations");
