@@ -22,12 +22,14 @@ pub enum Step {
 /// What a value is, as far as costs depend on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Sort {
-    /// A text, or what may be one.
+    /// A text.
     Text,
     /// Bytes.
     Bytes,
     /// A list.
     List,
+    /// Nobody knows.
+    Any,
     /// Anything else.
     #[default]
     Other,
@@ -328,6 +330,7 @@ impl Estimator<'_> {
             // What is of any type is as large as what it was made of.
             "dyn" => Known {
                 cost: add(1),
+                sort: Some(Sort::Any),
                 ..args.first().cloned().unwrap_or_default()
             },
             "@in" => {
@@ -362,7 +365,9 @@ impl Estimator<'_> {
             }
             // Of a text, upstream does not know that it stays as long as it is.
             "string" => match args.first().map(|a| self.sort(a)) {
-                Some(Sort::Bytes) => Known::sized(add(times(size(0), 0.1)), size(0)).of(Sort::Text),
+                Some(Sort::Bytes | Sort::Any) => {
+                    Known::sized(add(times(size(0), 0.1)), size(0)).of(Sort::Text)
+                }
                 _ => Known::sized(add(1), UNBOUNDED).of(Sort::Text),
             },
             "bytes" => Known::sized(add(times(size(0), 0.1)), size(0).saturating_mul(4)).of(Sort::Bytes),
@@ -385,7 +390,7 @@ impl Estimator<'_> {
             // Addresses have up to sixteen bytes; a text is read first.
             "containsIP" | "containsCIDR" => {
                 let read = match args.get(1).map(|a| self.sort(a)) {
-                    Some(Sort::Text) => times(size(1), 0.1),
+                    Some(Sort::Text | Sort::Any) => times(size(1), 0.1),
                     _ => 0,
                 };
                 let compared = if function == "containsIP" { 4 } else { 7 };

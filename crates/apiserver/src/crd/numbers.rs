@@ -1,6 +1,7 @@
 //! Numbers in custom objects, as upstream's validator of schemas takes them: with Go's ranges and with its idea of what a
 //! whole number is. Source: `k8s.io/kube-openapi/pkg/validation/validate`.
 
+use super::formats;
 use kinds::field::{FieldError, Path};
 use serde_json::{Value, json};
 
@@ -38,7 +39,8 @@ pub(super) fn same(value: &Value, allowed: &Value) -> bool {
             truncated == whole.as_i64()
         }
         (Value::Number(_), Value::Number(_)) => value.as_f64() == allowed.as_f64(),
-        _ => value == allowed,
+        // Upstream takes null for none of the values, though it may be among them.
+        _ => value == allowed && !value.is_null(),
     }
 }
 
@@ -47,11 +49,11 @@ pub(super) fn check(value: &Value, schema: &Value, path: &Path, errors: &mut Vec
     let Some(n) = value.as_f64() else { return };
     let place = path.as_str();
     let text = |name: &str| schema.get(name).and_then(Value::as_str).unwrap_or("");
-    let (ty, format) = (text("type"), text("format"));
+    let (ty, format) = (text("type"), formats::of(schema));
     let fits = match (ty, format) {
         ("integer", "int32") => whole(value).is_some_and(|n| i32::try_from(n).is_ok()),
         ("integer", _) => whole(value).is_some(),
-        (_, "float" | "float32") => n.abs() <= f64::from(f32::MAX),
+        (_, "float") => n.abs() <= f64::from(f32::MAX),
         _ => true,
     };
     if !fits {

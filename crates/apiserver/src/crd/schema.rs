@@ -298,7 +298,7 @@ pub fn validate(
     }
     // A value of a wrong type is judged by all else that its own type has, as upstream does.
     if !type_fits(value, schema) {
-        let format = schema.get("format").and_then(Value::as_str).unwrap_or("");
+        let format = formats::of(schema);
         let has_form = !matches!(value, Value::String(_) | Value::Array(_)) && !format.is_empty();
         let (wanted, got) = match schema.get("type").and_then(Value::as_str) {
             _ if flag(schema, "x-kubernetes-int-or-string") => ("integer,string", type_of(value)),
@@ -367,7 +367,7 @@ fn type_fits(value: &Value, schema: &Value) -> bool {
     let Some(wanted) = schema.get("type").and_then(Value::as_str) else {
         return true;
     };
-    let format = schema.get("format").and_then(Value::as_str).unwrap_or("");
+    let format = formats::of(schema);
     if !format.is_empty()
         && !matches!(wanted, "integer" | "number")
         && matches!(value, Value::String(_) | Value::Array(_))
@@ -423,7 +423,7 @@ fn string(text: &str, schema: &Value, path: &Path, patterns: &Patterns, errors: 
             path.as_str()
         )));
     }
-    let format = schema.get("format").and_then(Value::as_str).unwrap_or("");
+    let format = formats::of(schema);
     if !format.is_empty() && !formats::fits(format, text, patterns) {
         let why = format!("{} in body must be of type {format}: {text:?}", path.as_str());
         errors.push(FieldError::type_invalid(path, json!(text), why));

@@ -26,13 +26,7 @@ pub(super) fn list<'a>(value: &'a Value, field: &str) -> impl Iterator<Item = &'
 pub fn unrecognized_formats(crd: &Value) -> Vec<String> {
     fn collect(schema: &Value, found: &mut Vec<String>) {
         let format = text(schema, "format");
-        let known = match text(schema, "type") {
-            "" | "string" => super::formats::known(format),
-            "integer" => ["int32", "int64"].contains(&format),
-            "number" => ["float", "double"].contains(&format),
-            _ => false,
-        };
-        if !format.is_empty() && !known {
+        if !format.is_empty() && super::formats::of(schema).is_empty() {
             found.push(format.to_owned());
         }
         for (name, value) in schema.as_object().into_iter().flatten() {

@@ -49,7 +49,7 @@ impl Sizes for SchemaSizes<'_> {
         match self.at(variable, steps) {
             None => Sort::Other,
             Some(Err(())) => Sort::Text,
-            Some(Ok(schema)) if schema["x-kubernetes-int-or-string"] == true => Sort::Text,
+            Some(Ok(schema)) if schema["x-kubernetes-int-or-string"] == true => Sort::Any,
             Some(Ok(schema)) => match (schema["type"].as_str(), schema["format"].as_str()) {
                 (Some("string"), Some("byte")) => Sort::Bytes,
                 (Some("string"), Some("date" | "date-time" | "duration")) => Sort::Other,
