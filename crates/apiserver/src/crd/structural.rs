@@ -94,7 +94,7 @@ pub(super) fn unsupported(schema: &Value) -> Option<String> {
     let is_said = |field: &str| match &schema[field] {
         Value::Null => false,
         Value::String(text) => !text.is_empty(),
-        Value::Object(fields) => !fields.is_empty(),
+        Value::Object(fields) => !fields.is_empty() || field == "additionalItems",
         _ => true,
     };
     let named = [
