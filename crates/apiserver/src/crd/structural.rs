@@ -342,23 +342,20 @@ fn forbidden(schema: &Value, kind: &str, at: &Path, within: Within, errors: &mut
     if let (false, Some(why)) = (schema["default"].is_null(), within.no_default) {
         forbid("default", &format!("must not be set {why}"));
     }
-    let is_filled = |value: &Value| match value {
-        Value::Object(fields) => !fields.is_empty(),
-        value => !value.is_null() && value != "",
+    let is_said = |field: &str, value: &Value| match value {
+        Value::Object(fields) => !fields.is_empty() || ["additionalItems", "dependencies"].contains(&field),
+        Value::String(text) => !text.is_empty() || field == "$ref",
+        value => !value.is_null(),
     };
-    let is_given = |value: &Value| !value.is_null();
-    let fields: [(&str, fn(&Value) -> bool); 6] = [
-        ("id", is_filled),
-        ("additionalItems", is_given),
-        ("patternProperties", is_filled),
-        ("definitions", is_filled),
-        ("dependencies", is_given),
-        ("$ref", is_given),
+    let fields = [
+        "id",
+        "additionalItems",
+        "patternProperties",
+        "definitions",
+        "dependencies",
+        "$ref",
     ];
-    for (field, _) in fields
-        .into_iter()
-        .filter(|(field, is_said)| is_said(&schema[*field]))
-    {
+    for field in fields.into_iter().filter(|field| is_said(field, &schema[*field])) {
         forbid(field, &format!("{field} is not supported"));
     }
     if kind == "null" {
