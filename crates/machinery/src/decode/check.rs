@@ -247,6 +247,8 @@ pub(super) struct Checker<'t> {
     empties: Empties,
     /// Values of a wrong type, and where they stand.
     wrong: Vec<(Mismatch, Vec<Step>)>,
+    /// Those that decoders of their own found, at which all decoding ends: nothing before them is told.
+    ending: Vec<(Mismatch, Vec<Step>)>,
     /// How many decoders of their own ([`super::schemas`]) are at work: those tell nothing of unknown fields.
     pub(super) apart: usize,
 }
@@ -269,12 +271,16 @@ impl<'t> Checker<'t> {
                 .collect(),
             empties: Empties::default(),
             wrong: Vec::new(),
+            ending: Vec::new(),
             apart: 0,
         }
     }
 
     /// What is to be told; refused is what has a wrong type, of which the first of the document is told.
     fn told(mut self, json: &[u8]) -> Result<Vec<String>, Mismatch> {
+        if !self.ending.is_empty() {
+            self.wrong = std::mem::take(&mut self.ending);
+        }
         if !self.wrong.is_empty() {
             let all = self.wrong.iter().enumerate();
             let places = all.map(|(i, (_, place))| Fault {
@@ -331,7 +337,7 @@ impl<'t> Checker<'t> {
                 return false;
             }
             self.duplicate(&place);
-            let before = self.wrong.len();
+            let before = self.wrong.len() + self.ending.len();
             match own {
                 Some(own) => {
                     if !self.decoded_apart(owner, own, &field.ty, value, &place) {
@@ -352,7 +358,7 @@ impl<'t> Checker<'t> {
             }
             if let (Type::String(format), Value::String(text)) = (&field.ty, value)
                 && format == "date-time"
-                && self.wrong.len() == before
+                && self.wrong.len() + self.ending.len() == before
             {
                 omit::canonical_time(owner, name, text);
             }
@@ -362,8 +368,12 @@ impl<'t> Checker<'t> {
 
     /// Notes a value of a wrong type.
     pub(super) fn refuse(&mut self, why: Mismatch, at: &Place) {
-        if self.wrong.len() < MAX_FAULTS {
-            self.wrong.push((why, at.steps()));
+        let wrong = match self.apart {
+            0 => &mut self.wrong,
+            _ => &mut self.ending,
+        };
+        if wrong.len() < MAX_FAULTS {
+            wrong.push((why, at.steps()));
         }
     }
 
@@ -399,11 +409,11 @@ impl<'t> Checker<'t> {
                         step: At::Entry(key),
                     };
                     self.duplicate(&place);
-                    let before = self.wrong.len();
+                    let before = self.wrong.len() + self.ending.len();
                     self.value(owner, items, value, &place);
                     if let (Type::String(format), Value::String(text)) = (items.as_ref(), value)
                         && format == "date-time"
-                        && self.wrong.len() == before
+                        && self.wrong.len() + self.ending.len() == before
                     {
                         omit::canonical_time(owner, key, text);
                     }

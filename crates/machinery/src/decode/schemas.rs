@@ -94,7 +94,12 @@ impl Checker<'_> {
             }
             (Own::Items, _) => return false,
             (Own::More, Value::Bool(_)) => {}
-            (Own::More, _) => self.refuse(Mismatch::from("boolean or JSON schema expected".to_owned()), at),
+            (Own::More, _) => {
+                let why = Mismatch::from("boolean or JSON schema expected".to_owned());
+                self.apart += 1;
+                self.refuse(why, at);
+                self.apart -= 1;
+            }
             (Own::Dependencies, Value::Object(all)) => {
                 for (name, one) in all.iter_mut() {
                     let place = Place {
