@@ -97,6 +97,15 @@ async fn objects_are_judged_as_by_upstream() {
     let (code, said) = s.json("PATCH", &format!("{BARS}/b"), &labels).await;
     let wanted = "Bar.y.example.com \"b\" is invalid: <nil>: Invalid value: is as it was";
     assert_eq!((code, said["message"].as_str()), (422, Some(wanted)));
+    let mut other = bar("v1", json!({"r": "x"}));
+    other["metadata"]["name"] = json!("c");
+    let (_, made) = s.json("POST", BARS, &other).await;
+    other["metadata"]["resourceVersion"] = made["metadata"]["resourceVersion"].clone();
+    let unchanged = [("PUT", &made), ("PUT", &other), ("PATCH", &json!({}))];
+    for (method, body) in unchanged {
+        let (code, said) = s.json(method, &format!("{BARS}/c"), body).await;
+        assert_eq!(code, 200, "{method} {body} {said}");
+    }
 }
 
 #[tokio::test]
