@@ -89,6 +89,7 @@ impl ApiServer {
         let refusal = |status: &Status| {
             let offer = Offer {
                 shapes: false,
+                tables: false,
                 protobuf: crate::wire::protobuf::OFFERED,
             };
             let wanted = negotiate(&accepts, uri.query().unwrap_or_default(), offer);

@@ -19,8 +19,27 @@ pub enum Step {
     Key,
 }
 
+/// What a value is, as far as costs depend on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Sort {
+    /// A text.
+    Text,
+    /// Bytes.
+    Bytes,
+    /// A list.
+    List,
+    /// Nobody knows.
+    Any,
+    /// Anything else.
+    #[default]
+    Other,
+}
+
 /// How large values can be.
 pub trait Sizes {
+    /// What stands at a place.
+    fn sort(&self, variable: &str, steps: &[Step]) -> Sort;
+
     /// The most elements of a list or map, or bytes of a text, at a place; `None` where nobody knows.
     fn most(&self, variable: &str, steps: &[Step]) -> Option<u64>;
 }
@@ -41,6 +60,8 @@ struct Known {
     cost: u64,
     /// Size at most, where the expression itself tells.
     size: Option<u64>,
+    /// What the value is, where the expression itself tells.
+    sort: Option<Sort>,
     /// Where the value comes from.
     place: Option<(String, Vec<Step>)>,
     /// What the elements are like, of a list that the expression makes.
@@ -59,6 +80,13 @@ impl Known {
         Known {
             size: Some(size),
             ..Known::new(cost)
+        }
+    }
+
+    fn of(self, sort: Sort) -> Known {
+        Known {
+            sort: Some(sort),
+            ..self
         }
     }
 
@@ -130,7 +158,10 @@ impl Estimator<'_> {
     fn known(&mut self, expr: &Expr) -> Known {
         match &expr.kind {
             Kind::Literal(value) => match literal_size(value) {
-                Some(size) => Known::sized(0, size),
+                Some(size) => Known {
+                    sort: matches!(value, Value::String(_)).then_some(Sort::Text),
+                    ..Known::sized(0, size)
+                },
                 None => Known::new(0),
             },
             Kind::Ident(name) => {
@@ -180,6 +211,7 @@ impl Estimator<'_> {
                         sum(items.iter().map(|i| i.cost)).saturating_add(10),
                         items.len() as u64,
                     )
+                    .of(Sort::List)
                 }
             }
             Kind::Map(entries) => {
@@ -208,7 +240,15 @@ impl Estimator<'_> {
     fn comprehension(&mut self, c: &Comprehension) -> Known {
         let range = self.visit(&c.range);
         let n = self.size(&range);
-        let element = range.step(Step::Element, 0);
+        // Upstream takes what is gone through, but comes from nowhere, for as large as `self`.
+        let element = match range.place {
+            Some(_) => range.step(Step::Element, 0),
+            None => Known {
+                place: Some(("self".to_owned(), Vec::new())),
+                sort: range.element.as_ref().and_then(|element| element.sort),
+                ..Known::default()
+            },
+        };
         // Of a map the first variable is the key, of a list an element (or its index).
         let key = range.step(Step::Key, 0);
         let first = match c.second {
@@ -238,11 +278,15 @@ impl Estimator<'_> {
             Walk::All | Walk::Exists | Walk::ExistsOne => Known::new(cost),
             Walk::Filter => Known {
                 element: Some(Box::new(first)),
+                ..Known::sized(cost, n).of(Sort::List)
+            },
+            Walk::TransformMap | Walk::TransformMapEntry => Known {
+                element: Some(Box::new(body.at_no_cost())),
                 ..Known::sized(cost, n)
             },
             _ => Known {
                 element: Some(Box::new(body.at_no_cost())),
-                ..Known::sized(cost, n)
+                ..Known::sized(cost, n).of(Sort::List)
             },
         }
     }
@@ -275,10 +319,20 @@ impl Estimator<'_> {
                     1
                 }))
             }
+            "_+_" if args.iter().any(|a| self.sort(a) == Sort::List) => Known {
+                element: args.iter().find_map(|a| a.element.clone()),
+                ..Known::sized(add(1), size(0).saturating_add(size(1))).of(Sort::List)
+            },
             "_+_" if args.len() == 2 && args.iter().any(|a| self.is_sized(a)) => {
                 let total = size(0).saturating_add(size(1));
-                Known::sized(add(times(total, 0.1).max(1)), total)
+                Known::sized(add(times(total, 0.1).max(1)), total).of(Sort::Text)
             }
+            // What is of any type is as large as what it was made of.
+            "dyn" => Known {
+                cost: add(1),
+                sort: Some(Sort::Any),
+                ..args.first().cloned().unwrap_or_default()
+            },
             "@in" => {
                 // A map is asked at once, a list is gone through.
                 let is_map = |of: &Known| self.is_sized(&of.step(Step::Key, 0));
@@ -295,20 +349,53 @@ impl Estimator<'_> {
                 let own = text.saturating_mul(times(size(1), 0.25));
                 Known::sized(add(own), size(0))
             }
-            "replace" | "split" | "join" => Known::sized(add(times(size(0), 0.2)), size(0)),
+            "replace" => Known::sized(add(times(size(0), 0.2)), size(0)).of(Sort::Text),
+            "split" => Known::sized(add(times(size(0), 0.2)), size(0)).of(Sort::List),
+            "join" => {
+                let element = args.first().map_or(0, |list| self.element_size(list));
+                let separators = size(0).saturating_sub(1).saturating_mul(size(1));
+                let separators = if args.len() > 1 { separators } else { 0 };
+                let long = size(0).saturating_mul(element).saturating_add(separators);
+                Known::sized(add(times(long, 0.1)), long).of(Sort::Text)
+            }
             "lowerAscii" | "upperAscii" | "trim" | "substring" | "reverse" => {
-                Known::sized(add(times(size(0), 0.1).max(1)), size(0))
+                let own = times(size(0), 0.1).max(1);
+                let sort = args.first().map(|a| self.sort(a)).unwrap_or_default();
+                Known::sized(add(own), size(0)).of(sort)
             }
-            "string" | "bytes" => {
-                let is_text = args.first().is_some_and(|a| self.is_sized(a));
-                let (own, long) = match is_text {
-                    true => (times(size(0), 0.1).max(1), size(0)),
-                    false => (1, UNBOUNDED),
-                };
-                Known::sized(add(own), long)
-            }
+            // Of a text, upstream does not know that it stays as long as it is.
+            "string" => match args.first().map(|a| self.sort(a)) {
+                Some(Sort::Bytes | Sort::Any) => {
+                    Known::sized(add(times(size(0), 0.1)), size(0)).of(Sort::Text)
+                }
+                _ => Known::sized(add(1), UNBOUNDED).of(Sort::Text),
+            },
+            "bytes" => Known::sized(add(times(size(0), 0.1)), size(0).saturating_mul(4)).of(Sort::Bytes),
             "format" | "value" | "orValue" => Known::sized(add(1), UNBOUNDED),
-            "isSorted" | "sum" | "max" | "min" | "indexOf" | "lastIndexOf" => Known::new(add(size(0).max(1))),
+            "isSorted" | "sum" | "max" | "min" | "indexOf" | "lastIndexOf" => {
+                let Some(target) = args.first() else {
+                    return Known::new(add(1));
+                };
+                let own = match self.sort(target) {
+                    Sort::Text => times(size(0), 0.1),
+                    // Texts are gone through to be compared.
+                    _ if self.holds_texts(target) => {
+                        let each = times(self.element_size(target), 0.1).saturating_add(1);
+                        size(0).saturating_mul(each)
+                    }
+                    _ => size(0),
+                };
+                Known::new(add(own))
+            }
+            // Addresses have up to sixteen bytes; a text is read first.
+            "containsIP" | "containsCIDR" => {
+                let read = match args.get(1).map(|a| self.sort(a)) {
+                    Some(Sort::Text | Sort::Any) => times(size(1), 0.1),
+                    _ => 0,
+                };
+                let compared = if function == "containsIP" { 4 } else { 7 };
+                Known::new(add(compared + read))
+            }
             "sort" | "distinct" => Known {
                 element: args.first().map(|a| Box::new(a.step(Step::Element, 0))),
                 ..Known::sized(add(size(0).saturating_mul(size(0))), size(0))
@@ -323,6 +410,29 @@ impl Estimator<'_> {
             }
             _ => Known::new(add(1)),
         }
+    }
+
+    /// What a value is.
+    fn sort(&self, known: &Known) -> Sort {
+        let of_place = || {
+            let (variable, steps) = known.place.as_ref()?;
+            Some(self.sizes.sort(variable, steps))
+        };
+        known.sort.or_else(of_place).unwrap_or_default()
+    }
+
+    /// The size of the elements of a list; of one that comes from nowhere, upstream knows none.
+    fn element_size(&self, list: &Known) -> u64 {
+        match list.place {
+            Some(_) => self.size(&list.step(Step::Element, 0)),
+            None => UNBOUNDED,
+        }
+    }
+
+    /// Whether the elements of a list are texts or bytes.
+    fn holds_texts(&self, list: &Known) -> bool {
+        let element = list.step(Step::Element, 0);
+        matches!(self.sort(&element), Sort::Text | Sort::Bytes)
     }
 
     /// The size of a value that is compared with another: of what is declared without one, nothing.

@@ -27,7 +27,7 @@ mod types;
 mod value;
 
 pub use check::{Env, JSON_PATCH, OBJECT};
-pub use cost::{Sizes, Step};
+pub use cost::{Sizes, Sort, Step};
 pub use eval::{EvalError, Outcome, Result as EvalResult, Variables};
 pub use types::{Field, ListKind, ObjectType, Type, escape, unescape};
 pub use value::{Host, Key, List, Map, Str, Value};

@@ -1,11 +1,11 @@
 //! Values of expressions. JSON is borrowed and takes its typed shape only where an expression looks at it.
 
-use crate::types::{ListKind, Type};
+use crate::types::{ListKind, ObjectType, Type, escape};
 use base64::Engine;
 use indexmap::IndexMap;
 use jiff::Timestamp;
 use kinds::quantity::Quantity;
-use serde_json::Value as Json;
+use serde_json::{Map as Fields, Value as Json};
 use std::cmp::Ordering;
 use std::fmt;
 use std::net::IpAddr;
@@ -457,11 +457,33 @@ fn lists_equal(a: &List<'_>, b: &List<'_>) -> bool {
 }
 
 fn maps_equal(a: &Map<'_>, b: &Map<'_>) -> bool {
+    if let (Map::Json(a, Type::Object(object)), Map::Json(b, Type::Object(_))) = (a, b) {
+        return objects_equal(a, b, object);
+    }
     let keys = a.keys();
     keys.len() == b.len()
         && keys
             .iter()
             .all(|key| matches!((a.get(key), b.get(key)), (Some(a), Some(b)) if a.equals(&b)))
+}
+
+/// Equality of objects, of whose fields some are declared. Upstream looks at all there are, though only at those of one of them.
+fn objects_equal(a: &Fields<String, Json>, b: &Fields<String, Json>, object: &ObjectType) -> bool {
+    // The version of an object is what it was until the change is written.
+    const VERSION: &str = "resourceVersion";
+    let count = |fields: &Fields<String, Json>| fields.keys().filter(|name| *name != VERSION).count();
+    count(a) == count(b)
+        && a.iter().all(|(name, value)| {
+            let declared = escape(name).and_then(|name| object.fields.get(&name));
+            match (declared, b.get(name)) {
+                (Some(field), Some(other)) => {
+                    Value::json(value, &field.ty).equals(&Value::json(other, &field.ty))
+                }
+                (Some(_), None) => false,
+                (None, Some(other)) => value == other || name == VERSION,
+                (None, None) => true,
+            }
+        })
 }
 
 /// `+` of two lists: one after the other; sets are united, keyed lists merged by key.

@@ -68,7 +68,12 @@ pub struct Pair {
 impl Pair {
     /// Sends the call to both; answers ours and theirs.
     pub async fn call(&self, call: &Call) -> Result<(Answer, Answer)> {
-        let (ours, theirs) = tokio::join!(self.ours.call(call), self.theirs.call(call));
+        self.call_each(call, call).await
+    }
+
+    /// Sends a call to each; answers ours and theirs.
+    pub async fn call_each(&self, to_ours: &Call, to_theirs: &Call) -> Result<(Answer, Answer)> {
+        let (ours, theirs) = tokio::join!(self.ours.call(to_ours), self.theirs.call(to_theirs));
         Ok((ours.context("our server")?, theirs.unwrap_or_else(silence)))
     }
 }

@@ -7,19 +7,23 @@
 //! | [`schema`] | what our OpenAPI document says: kinds, their paths, their fields |
 //! | [`words`] | values for a field: from its name, its description and what other objects have there |
 //! | [`random`] | random values of a schema, and random changes of a value |
-//! | [`parts`] | what is sent: new objects, updates, statuses, patches, applied configurations, custom resources |
+//! | [`parts`] | what is sent: new objects, updates, statuses, patches, applied configurations |
+//! | [`custom`] | definitions of custom kinds, made for real, and objects of them |
+//! | [`structural`] | random schemas of custom kinds, and values of them |
 //! | [`normal`] | an answer without what chance, clock and counters put into it |
 //! | [`report`] | differences by class, the commonest first, each with its smallest example |
 //!
 //! `cargo xtask compare` starts upstream's server and this program.
 
 mod client;
+mod custom;
 mod normal;
 mod parts;
 mod random;
 mod report;
 mod schema;
 mod server;
+mod structural;
 mod words;
 
 use anyhow::{Context, Result};
@@ -79,6 +83,10 @@ async fn main() -> Result<()> {
         false => arguments.parts,
     };
     for part in wanted {
+        if part == parts::Part::Custom {
+            custom::run(arguments.cases, arguments.seed, &pair, &mut report).await?;
+            continue;
+        }
         parts::run(
             part,
             arguments.cases,

@@ -23,10 +23,10 @@ const ROUND: u64 = 32;
 /// Good objects that are kept of each kind.
 const KEPT: usize = 60;
 
-const MERGE: &str = "application/merge-patch+json";
+pub const MERGE: &str = "application/merge-patch+json";
 const STRATEGIC: &str = "application/strategic-merge-patch+json";
 const JSON_PATCH: &str = "application/json-patch+json";
-const APPLY: &str = "application/apply-patch+yaml";
+pub const APPLY: &str = "application/apply-patch+yaml";
 
 /// A sort of cases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -41,16 +41,19 @@ pub enum Part {
     Patches,
     /// Configurations of several managers, one after the other.
     Apply,
+    /// Definitions of custom kinds and objects of them.
+    Custom,
 }
 
 impl Part {
     /// All of them, in the order in which they run.
-    pub const ALL: [Part; 5] = [
+    pub const ALL: [Part; 6] = [
         Part::Objects,
         Part::Updates,
         Part::Statuses,
         Part::Patches,
         Part::Apply,
+        Part::Custom,
     ];
 
     fn name(self) -> &'static str {
@@ -60,6 +63,7 @@ impl Part {
             Part::Statuses => "statuses",
             Part::Patches => "patches",
             Part::Apply => "apply",
+            Part::Custom => "custom",
         }
     }
 }
@@ -233,6 +237,8 @@ fn case(part: Part, random: &mut StdRng, name: &str, schemas: &Schemas, pool: &P
             call.media = media;
             (vec![create(&object), call], Some(path))
         }
+        // They have a module of their own.
+        Part::Custom => (Vec::new(), None),
         Part::Apply => {
             let mut calls = Vec::new();
             for _ in 0..4 {
@@ -265,7 +271,7 @@ fn case(part: Part, random: &mut StdRng, name: &str, schemas: &Schemas, pool: &P
 }
 
 /// The merge patch that makes `after` of `before`.
-fn difference(before: &Value, after: &Value) -> Value {
+pub fn difference(before: &Value, after: &Value) -> Value {
     let (Value::Object(before), Value::Object(after)) = (before, after) else {
         return after.clone();
     };

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use apiserver::crd::conversion::Conversion;
-use apiserver::crd::{CustomVersion, structural};
+use apiserver::crd::{CustomVersion, definition};
 use machinery::apply;
 use machinery::tables::IncludeObject;
 use serde_json::{Value, json};
@@ -46,7 +46,7 @@ pub(crate) fn definition(bytes: &[u8]) {
     machinery::default(kind, &mut crd);
     machinery::prepare_create(kind, &mut crd);
     let mut errors = machinery::validate_create(kind, &crd);
-    errors.extend(structural::check(&crd));
+    errors.extend(definition::check(&crd, None));
     if !errors.is_empty() {
         return;
     }

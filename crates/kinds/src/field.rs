@@ -1,5 +1,6 @@
 //! Field paths and field errors, with the wording of upstream's `field` package.
 
+use std::borrow::Cow;
 use std::fmt::{self, Write};
 
 use serde_json::Value;
@@ -324,16 +325,51 @@ fn is_printed(c: char) -> bool {
     after.escape_debug().eq(after.chars())
 }
 
-/// JSON as Go's encoder writes it, which hides the letters of markup.
+/// JSON as Go's encoder writes it, which hides the letters of markup and writes no fraction where there is none.
 pub fn json_text(value: &Value) -> String {
     let mut out = String::new();
-    for c in value.to_string().chars() {
+    for c in without_fractions(value).to_string().chars() {
         match c {
             '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => drop(write!(out, "\\u{:04x}", u32::from(c))),
             _ => out.push(c),
         }
     }
     out
+}
+
+/// The value with whole numbers for those that only look as if they had fractions.
+fn without_fractions(value: &Value) -> Cow<'_, Value> {
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    fn whole(number: &serde_json::Number) -> Option<i64> {
+        let float = number.as_f64().filter(|_| number.is_f64())?;
+        (float.fract() == 0.0 && float.abs() < EXACT).then_some(float as i64)
+    }
+    fn has_some(value: &Value) -> bool {
+        match value {
+            Value::Number(number) => whole(number).is_some(),
+            Value::Array(items) => items.iter().any(has_some),
+            Value::Object(fields) => fields.values().any(has_some),
+            _ => false,
+        }
+    }
+    fn mend(value: &mut Value) {
+        match value {
+            Value::Number(number) => {
+                if let Some(whole) = whole(number) {
+                    *number = whole.into();
+                }
+            }
+            Value::Array(items) => items.iter_mut().for_each(mend),
+            Value::Object(fields) => fields.values_mut().for_each(mend),
+            _ => {}
+        }
+    }
+    if !has_some(value) {
+        return Cow::Borrowed(value);
+    }
+    let mut mended = value.clone();
+    mend(&mut mended);
+    Cow::Owned(mended)
 }
 
 #[cfg(test)]

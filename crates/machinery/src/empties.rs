@@ -90,7 +90,8 @@ impl Empties {
             let meant = |steps: &[Step]| match text(steps).strip_prefix(error.path.as_str()) {
                 Some("") => true,
                 Some(below) => below.starts_with('.') && error.detail.starts_with("cannot be set"),
-                None => false,
+                // Schemas of definitions have other places when they are told.
+                None => matches!(steps.last(), Some(Step::Key(name)) if is_unsupported(error, name)),
             };
             let forbidden = error.ty == ErrorType::Forbidden && self.0.iter().any(|(steps, _)| meant(steps));
             same.map(|same| known.swap_remove(same)).is_some() || forbidden
@@ -133,6 +134,12 @@ fn always_written(kind: &KindInfo, steps: &[Step]) -> bool {
         };
     }
     zero == Zero::Null
+}
+
+/// Whether an error says that a field of a schema may not be there.
+fn is_unsupported(error: &FieldError, name: &str) -> bool {
+    let own = error.path.as_str().rsplit('.').next() == Some(name);
+    own && error.detail.strip_prefix(name) == Some(" is not supported")
 }
 
 /// The path of a field as errors tell it.

@@ -3,6 +3,7 @@
 //! numbers and flags with it are left out while they are zero. What the tags say stands in the schema table
 //! ([`kinds::schema::Zero`]).
 
+use crate::decode::{PROPS, schemas_below};
 use crate::empties::is_no_item;
 use kinds::KindInfo;
 use kinds::quantity::Quantity;
@@ -65,6 +66,16 @@ fn write_fields(table: &SchemaTable, definition: &Definition, fields: &mut Map<S
             *value = zero_value(table, definition, name, zero);
         } else if name != OF_CLASSES {
             write_value(table, &field.ty, value);
+        }
+        if matches!(field.ty, Type::Any)
+            && let Some(schema) = table.definition(PROPS).filter(|of| std::ptr::eq(*of, definition))
+        {
+            for below in schemas_below(name, value)
+                .into_iter()
+                .filter_map(Value::as_object_mut)
+            {
+                write_fields(table, schema, below);
+            }
         }
         true
     });

@@ -41,8 +41,8 @@ pub use strategy::{
     count_empties, keep_verdicts, pod_quality_of_service, prepare_create, prepare_update, stamp,
 };
 pub use validation::{
-    MANDATORY_FLOWS, dns_1035_label, has_usable_bundle, mandatory_spec, path_segment, qualified_name,
-    service_address_errors, validate_any_update, validate_create, validate_embedded, validate_metadata,
-    validate_metadata_update, validate_update,
+    MANDATORY_FLOWS, definition_names, dns_1035_label, dns_subdomain, has_usable_bundle, mandatory_spec,
+    path_segment, qualified_name, service_address_errors, validate_any_update, validate_create,
+    validate_embedded, validate_metadata, validate_metadata_update, validate_update, webhook_client,
 };
 pub use warnings::{early_warnings, status_warnings, warnings};

@@ -5,8 +5,8 @@
 //! versions, so other kinds notice nothing.
 
 use super::conversion::Conversion;
+use super::definition::{Approval, approval_of};
 use super::names::{Decision, Used, decide};
-use super::structural::{Approval, approval_of};
 use super::{CLEANUP, CustomVersion, kind_info};
 use crate::registry::{Registry, Served, traits};
 use crate::rest::write::Stored;

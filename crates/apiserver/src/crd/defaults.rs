@@ -2,7 +2,7 @@
 //! (`apiextensions-apiserver/pkg/apiserver/schema/defaulting`, `validation.go`).
 
 use super::{rules, schema};
-use kinds::field::{ErrorType, FieldError, Path};
+use kinds::field::{FieldError, Path};
 use serde_json::{Value, json};
 
 const EMBEDDED: &str = "x-kubernetes-embedded-resource";
@@ -103,15 +103,28 @@ fn one(default: &Value, schema: &Value, at: &Path, errors: &mut Vec<FieldError>)
 fn bounds(default: &Value, schema: &Value, at: &Path, errors: &mut Vec<FieldError>) {
     let patterns = schema::patterns(schema);
     let mut faults = Vec::new();
-    schema::validate(default, None, schema, at, &patterns, &mut faults);
-    // Upstream's check of defaults knows neither how elements of a list differ nor where the default stands.
-    faults.retain(|fault| fault.ty != ErrorType::Duplicate);
+    // Upstream's check of defaults knows neither where a default stands nor what is a number or a text.
+    let mut known = schema.clone();
+    forget(&mut known, "x-kubernetes-int-or-string");
+    schema::validate(default, None, &known, &Path::root(), &patterns, &mut faults);
     schema::once(&mut faults);
-    schema::within(at, &mut faults);
+    schema::placed(at, &mut faults);
     if faults.is_empty()
         && let Some(node) = rules::Node::new(schema, false)
     {
         faults = node.validate_default(default, at);
     }
     errors.append(&mut faults);
+}
+
+/// Takes a field out of a schema and those below it.
+fn forget(schema: &mut Value, field: &str) {
+    match schema {
+        Value::Object(fields) => {
+            fields.remove(field);
+            fields.values_mut().for_each(|below| forget(below, field));
+        }
+        Value::Array(items) => items.iter_mut().for_each(|below| forget(below, field)),
+        _ => {}
+    }
 }

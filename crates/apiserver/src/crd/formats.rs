@@ -5,6 +5,7 @@
 
 use super::schema::Patterns;
 use regex::Regex;
+use serde_json::Value;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Formats that are a regular expression and nothing else, or begin with one.
@@ -67,8 +68,20 @@ fn normalized(format: &str) -> String {
     format.replace('-', "")
 }
 
+/// The format of a schema that values are held against; none where upstream knows none for the type.
+pub fn of(schema: &Value) -> &str {
+    let format = schema["format"].as_str().unwrap_or("");
+    let is_known = match schema["type"].as_str().unwrap_or("") {
+        "" | "string" => known(format),
+        "integer" => ["int32", "int64"].contains(&format),
+        "number" => ["float", "double"].contains(&format),
+        _ => false,
+    };
+    if is_known { format } else { "" }
+}
+
 /// Whether the format is checked at all; others get a warning when they are written.
-pub fn known(format: &str) -> bool {
+fn known(format: &str) -> bool {
     let format = normalized(format);
     OTHERS.contains(&format.as_str()) || EXPRESSIONS.iter().any(|(name, _)| *name == format)
 }

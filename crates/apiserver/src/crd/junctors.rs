@@ -6,7 +6,7 @@ use kinds::field::{FieldError, Path};
 use serde_json::{Value, json};
 
 /// Those of several schemas.
-const SEVERAL: [&str; 3] = ["anyOf", "allOf", "oneOf"];
+const SEVERAL: [&str; 3] = ["allOf", "oneOf", "anyOf"];
 
 /// Fields that only the structure may have, with what they must be beside it.
 const STRUCTURAL: [(&str, &str); 11] = [
@@ -63,7 +63,7 @@ fn junctors(schema: &Value, at: &Path) -> Vec<((&'static str, usize), Path)> {
         (0..many).map(move |i| ((field, i), at.child(field).index(i)))
     });
     let not = schema["not"].is_object().then(|| (("not", 0), at.child("not")));
-    several.chain(not).collect()
+    not.into_iter().chain(several).collect()
 }
 
 fn pick<'a>(schema: &'a Value, (field, place): (&str, usize)) -> &'a Value {

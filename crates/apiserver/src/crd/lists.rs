@@ -1,6 +1,7 @@
 //! What the schema of a list or map says of how it is merged: whether it is one value, a set, or told apart by keys.
 //! Source: `ValidateCustomResourceDefinitionOpenAPISchema` of Kubernetes v1.35.
 
+use super::shown;
 use kinds::field::{FieldError, Path};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -20,46 +21,45 @@ fn strings<'a>(value: &'a Value, field: &str) -> impl Iterator<Item = &'a str> {
 
 /// Checks what a schema of type `kind` says of itself and its items.
 pub(super) fn check(schema: &Value, kind: &str, at: &Path, errors: &mut Vec<FieldError>) {
-    let (map, list) = (text(schema, MAP), text(schema, LIST));
-    if !map.is_empty() {
+    let (map, list) = (schema[MAP].as_str(), schema[LIST].as_str());
+    if let Some(map) = map {
         of_type(kind, "object", MAP, at, errors);
-        if !["atomic", "granular"].contains(&map) {
-            let known = ["atomic", "granular"];
-            errors.push(FieldError::not_supported(
-                &at.child(MAP),
-                Value::from(map),
-                &known,
-            ));
-        }
+        known(map, &["atomic", "granular"], &at.child(MAP), errors);
     }
     let items = &schema["items"];
-    if !list.is_empty() && kind != "array" {
+    if list.is_some() && kind != "array" {
         of_type(kind, "array", LIST, at, errors);
-    } else if list == "set" {
+    } else if list == Some("set") {
         whole_items(items, &at.child("items"), errors);
     }
-    let known = ["atomic", "set", "map"];
-    if !list.is_empty() && !known.contains(&list) {
-        errors.push(FieldError::not_supported_in_order(
-            &at.child(LIST),
-            Value::from(list),
-            &known,
-        ));
+    if let Some(list) = list {
+        known(list, &["atomic", "set", "map"], &at.child(LIST), errors);
     }
     let keyed = strings(schema, KEYS).next().is_some();
-    if keyed && list != "map" {
+    if keyed && list != Some("map") {
         let why = "must be map if x-kubernetes-list-map-keys is non-empty";
         errors.push(match list {
-            "" => FieldError::required(&at.child(LIST), why),
-            list => FieldError::invalid(&at.child(LIST), Value::from(list), why),
+            None => FieldError::required(&at.child(LIST), why),
+            Some(list) => FieldError::invalid(&at.child(LIST), Value::from(list), why),
         });
     }
-    if ["map", "set"].contains(&list) && items["nullable"] == true {
-        let why = format!("cannot be nullable when {LIST} is {list}");
-        errors.push(FieldError::forbidden(&at.child("items").child("nullable"), why));
-    }
-    if list == "map" {
+    if list == Some("map") {
         keys(schema, at, errors);
+    }
+    if let Some(list) = list.filter(|list| ["map", "set"].contains(list) && items.is_object()) {
+        if items["nullable"] == true {
+            let why = format!("cannot be nullable when {LIST} is {list}");
+            errors.push(FieldError::forbidden(&at.child("items").child("nullable"), why));
+        }
+        if list == "map" {
+            keys_are_there(schema, at, errors);
+        }
+    }
+}
+
+fn known(value: &str, all: &[&str], at: &Path, errors: &mut Vec<FieldError>) {
+    if !all.contains(&value) {
+        errors.push(FieldError::not_supported_in_order(at, Value::from(value), all));
     }
 }
 
@@ -100,6 +100,10 @@ fn keys(schema: &Value, at: &Path, errors: &mut Vec<FieldError>) {
         let why = "must have a schema if x-kubernetes-list-type is map";
         errors.push(FieldError::required(&items_at, why));
     }
+    if items.is_array() {
+        let why = "must only have a single schema if x-kubernetes-list-type is map";
+        errors.push(FieldError::invalid_shown(&items_at, &shown::items(items), why));
+    }
     if text(items, "type") != "object" && items.is_object() {
         let why = "must be object if parent array's x-kubernetes-list-type is map";
         let kind = Value::from(text(items, "type"));
@@ -111,29 +115,39 @@ fn keys(schema: &Value, at: &Path, errors: &mut Vec<FieldError>) {
     let mut seen = BTreeSet::new();
     for key in strings(schema, KEYS) {
         let wrong = |why: &str| FieldError::invalid(&keys_at, schema[KEYS].clone(), why);
-        let place = items_at.child("properties").key(key);
         match items["properties"].get(key) {
-            Some(property) => {
-                if ["array", "object"].contains(&text(property, "type")) {
-                    let why = "must be a scalar type if parent array's x-kubernetes-list-type is map";
-                    // The type told is that of the items: so it is upstream.
-                    let kind = Value::from(text(items, "type"));
-                    errors.push(FieldError::invalid(&place.child("type"), kind, why));
-                }
-                if property["nullable"] == true {
-                    let why = "this property is in x-kubernetes-list-map-keys, so it cannot be nullable";
-                    errors.push(FieldError::forbidden(&place.child("nullable"), why));
-                }
-                let required = strings(items, "required").any(|name| name == key);
-                if !required && property.get("default").is_none() {
-                    let why = "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property";
-                    errors.push(FieldError::required(&place.child("default"), why));
-                }
+            Some(property) if ["array", "object"].contains(&text(property, "type")) => {
+                let why = "must be a scalar type if parent array's x-kubernetes-list-type is map";
+                // The type told is that of the items: so it is upstream.
+                let kind = Value::from(text(items, "type"));
+                let place = items_at.child("properties").key(key);
+                errors.push(FieldError::invalid(&place.child("type"), kind, why));
             }
+            Some(_) => {}
             None => errors.push(wrong("entries must all be names of item properties")),
         }
         if !seen.insert(key) {
             errors.push(wrong("must not contain duplicate entries"));
+        }
+    }
+}
+
+/// Every item has its keys.
+fn keys_are_there(schema: &Value, at: &Path, errors: &mut Vec<FieldError>) {
+    let items = &schema["items"];
+    for key in strings(schema, KEYS) {
+        let Some(property) = items["properties"].get(key) else {
+            continue;
+        };
+        let place = at.child("items").child("properties").key(key);
+        let required = strings(items, "required").any(|name| name == key);
+        if !required && property["default"].is_null() {
+            let why = "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property";
+            errors.push(FieldError::required(&place.child("default"), why));
+        }
+        if property["nullable"] == true {
+            let why = "this property is in x-kubernetes-list-map-keys, so it cannot be nullable";
+            errors.push(FieldError::forbidden(&place.child("nullable"), why));
         }
     }
 }

@@ -8,6 +8,8 @@ pub mod controller;
 pub use controller::{is_terminating, terminating};
 pub mod conversion;
 mod defaults;
+pub mod definition;
+mod fieldpath;
 pub mod formats;
 mod jsonpath;
 mod junctors;
@@ -15,6 +17,7 @@ mod lists;
 mod names;
 mod numbers;
 pub mod openapi;
+mod parts;
 pub mod rules;
 pub mod schema;
 mod shown;
@@ -62,6 +65,8 @@ pub struct CustomVersion {
     embeds: bool,
     /// Schemas with defaults of the other versions, by their apiVersion: what was stored in one of them is shown with its.
     others: Vec<(String, Value)>,
+    /// The schema of the version in which objects are stored, where that is another.
+    stored: Option<Value>,
     /// Objects may be stored in other versions than the one that is stored now.
     mixed: bool,
 }
@@ -92,6 +97,7 @@ impl CustomVersion {
             defaults: schema::has_defaults(&schema),
             embeds: schema::embeds(&schema),
             others: others(crd, version),
+            stored: stored(crd, version),
             types: kinds::schema::custom(&schema),
             patterns: schema::patterns(&schema),
             rules: rules::Node::new(&schema, true),
@@ -135,6 +141,14 @@ impl CustomVersion {
     pub fn adopt(&self, object: &mut Value) {
         schema::prune(object, &self.schema, true, "", &mut Vec::new(), &mut Vec::new());
         self.drop_nulls(object);
+    }
+
+    /// Prunes what goes from this version into the one that is stored.
+    pub fn adopt_stored(&self, object: &mut Value) {
+        if let Some(schema) = &self.stored {
+            schema::prune(object, schema, true, "", &mut Vec::new(), &mut Vec::new());
+            schema::drop_nulls(object, schema);
+        }
     }
 
     /// Completes what is stored in this version: prunes it, and fills in defaults that it was stored without.
@@ -368,10 +382,11 @@ impl CustomVersion {
         let schema = self.schema.pointer("/properties/status");
         if let (Some(status), Some(schema)) = (object.get("status"), schema) {
             let (at, mut found) = (Path::new("status"), Vec::new());
-            schema::validate(status, old.get("status"), schema, &at, &self.patterns, &mut found);
             // The status is the whole body here, which the words of a fault begin at.
+            let (old, root) = (old.get("status"), Path::root());
+            schema::validate(status, old, schema, &root, &self.patterns, &mut found);
             schema::once(&mut found);
-            schema::within(&at, &mut found);
+            schema::placed(&at, &mut found);
             errors.append(&mut found);
         }
         self.check_scale(object, errors);
@@ -385,15 +400,19 @@ impl CustomVersion {
         };
         for pointer in [spec, status] {
             let at = Path::new(&pointer.replace('/', "."));
-            let Some(value) = object.pointer(pointer) else {
-                continue;
+            let value = match found(object, pointer) {
+                Ok(None) => continue,
+                Ok(Some(value)) => value,
+                Err(why) => {
+                    errors.push(FieldError::invalid(&at, 0.into(), why));
+                    continue;
+                }
             };
             let why = match value.as_i64() {
                 None => {
                     let of = go_type(value);
-                    let shown = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-                    format!("{pointer} accessor error: {shown} is of the type {of}, expected int64")
-                        .replace('/', ".")
+                    let shown = machinery::go_text(value);
+                    format!("{at} accessor error: {shown} is of the type {of}, expected int64")
                 }
                 Some(n) if n < 0 => "should be a non-negative integer".to_owned(),
                 Some(n) if n > i64::from(i32::MAX) => {
@@ -408,10 +427,11 @@ impl CustomVersion {
         {
             let at = Path::new(&pointer.replace('/', "."));
             let why = format!(
-                "{pointer} accessor error: {value} is of the type {}, expected string",
+                "{at} accessor error: {} is of the type {}, expected string",
+                machinery::go_text(value),
                 go_type(value)
             );
-            errors.push(FieldError::invalid(&at, "".into(), why.replace('/', ".")));
+            errors.push(FieldError::invalid(&at, "".into(), why));
         }
     }
 
@@ -440,6 +460,14 @@ fn others(crd: &Value, own: &Value) -> Vec<(String, Value)> {
         .collect()
 }
 
+/// The schema of the version that is stored, if that is not this one.
+fn stored(crd: &Value, own: &Value) -> Option<Value> {
+    let versions = crd["spec"]["versions"].as_array()?;
+    let stored = versions.iter().find(|version| version["storage"] == true)?;
+    let schema = stored.pointer("/schema/openAPIV3Schema")?;
+    (stored["name"] != own["name"]).then(|| schema.clone())
+}
+
 /// Paths of the selectable fields of a version of a definition, without the leading dot.
 fn selectable(version: &Value) -> Vec<String> {
     let fields = version.get("selectableFields").and_then(Value::as_array);
@@ -448,6 +476,30 @@ fn selectable(version: &Value) -> Vec<String> {
         .flatten()
         .filter_map(|f| f["jsonPath"].as_str());
     paths.map(|p| p.trim_start_matches('.').to_string()).collect()
+}
+
+/// The value at a pointer; an error, in Go's words, where what should hold it holds nothing by name.
+fn found<'v>(object: &'v Value, pointer: &str) -> Result<Option<&'v Value>, String> {
+    let (mut here, mut at) = (object, String::new());
+    for name in pointer.split('/').skip(1) {
+        at.extend([".", name]);
+        let fields = match here {
+            Value::Null => return Ok(None),
+            Value::Object(fields) => fields,
+            other => {
+                return Err(format!(
+                    "{at} accessor error: {} is of the type {}, expected map[string]interface{{}}",
+                    machinery::go_text(other),
+                    go_type(other)
+                ));
+            }
+        };
+        match fields.get(name) {
+            Some(value) => here = value,
+            None => return Ok(None),
+        }
+    }
+    Ok(Some(here))
 }
 
 /// Go's name of a value's type, as it stands in messages.

@@ -1,6 +1,7 @@
 //! Numbers in custom objects, as upstream's validator of schemas takes them: with Go's ranges and with its idea of what a
 //! whole number is. Source: `k8s.io/kube-openapi/pkg/validation/validate`.
 
+use super::formats;
 use kinds::field::{FieldError, Path};
 use serde_json::{Value, json};
 
@@ -38,19 +39,21 @@ pub(super) fn same(value: &Value, allowed: &Value) -> bool {
             truncated == whole.as_i64()
         }
         (Value::Number(_), Value::Number(_)) => value.as_f64() == allowed.as_f64(),
-        _ => value == allowed,
+        // Upstream takes null for none of the values, though it may be among them.
+        _ => value == allowed && !value.is_null(),
     }
 }
 
 /// Checks a number against the range of its format, and the limits of its schema.
 pub(super) fn check(value: &Value, schema: &Value, path: &Path, errors: &mut Vec<FieldError>) {
     let Some(n) = value.as_f64() else { return };
+    let place = path.as_str();
     let text = |name: &str| schema.get(name).and_then(Value::as_str).unwrap_or("");
-    let (ty, format) = (text("type"), text("format"));
+    let (ty, format) = (text("type"), formats::of(schema));
     let fits = match (ty, format) {
         ("integer", "int32") => whole(value).is_some_and(|n| i32::try_from(n).is_ok()),
         ("integer", _) => whole(value).is_some(),
-        (_, "float" | "float32") => n.abs() <= f64::from(f32::MAX),
+        (_, "float") => n.abs() <= f64::from(f32::MAX),
         _ => true,
     };
     if !fits {
@@ -58,7 +61,7 @@ pub(super) fn check(value: &Value, schema: &Value, path: &Path, errors: &mut Vec
             "" => "(default format)".to_owned(),
             format => format!("with format {format}"),
         };
-        let why = format!("Checked value must be of type {ty} {form} in {path}");
+        let why = format!("Checked value must be of type {ty} {form} in {place}");
         errors.push(FieldError::invalid(&Path::root(), json!(""), why));
     }
     let bound = |name: &str| schema.get(name).and_then(Value::as_f64);
@@ -70,16 +73,18 @@ pub(super) fn check(value: &Value, schema: &Value, path: &Path, errors: &mut Vec
     let mut invalid = |why: String| errors.push(FieldError::invalid(path, value.clone(), why));
     if let Some(min) = bound("minimum") {
         if flag("exclusiveMinimum") && n <= min {
-            invalid(format!("{path} in body should be greater than {min}"));
+            invalid(format!("{place} in body should be greater than {min}"));
         } else if n < min {
-            invalid(format!("{path} in body should be greater than or equal to {min}"));
+            invalid(format!(
+                "{place} in body should be greater than or equal to {min}"
+            ));
         }
     }
     if let Some(max) = bound("maximum") {
         if flag("exclusiveMaximum") && n >= max {
-            invalid(format!("{path} in body should be less than {max}"));
+            invalid(format!("{place} in body should be less than {max}"));
         } else if n > max {
-            invalid(format!("{path} in body should be less than or equal to {max}"));
+            invalid(format!("{place} in body should be less than or equal to {max}"));
         }
     }
 }
@@ -95,13 +100,16 @@ fn multiple(value: &Value, n: f64, of: f64, path: &Path) -> Option<(Value, Strin
     let not = |of: String| {
         Some((
             value.clone(),
-            format!("{path} in body should be a multiple of {of}"),
+            format!("{} in body should be a multiple of {of}", path.as_str()),
         ))
     };
     match value.as_i64() {
         Some(n) => match of as i64 {
             of if of <= 0 => {
-                let why = format!("factor MultipleOf declared for {path} must be positive: {of}");
+                let why = format!(
+                    "factor MultipleOf declared for {} must be positive: {of}",
+                    path.as_str()
+                );
                 Some((json!(of), why))
             }
             of if n % of != 0 => not(of.to_string()),

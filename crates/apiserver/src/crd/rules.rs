@@ -8,9 +8,10 @@ mod check;
 mod sizes;
 mod types;
 
-pub use check::check;
+pub use check::{check, check_form};
 pub use types::schema_type;
 
+use super::fieldpath;
 use cel::{Env, EvalError, Program, Type, Value};
 use kinds::field::{ErrorType, FieldError, Path};
 use serde_json::Value as Json;
@@ -25,6 +26,8 @@ const MESSAGE: usize = 5 * 1024;
 /// The rules at one place of a schema and below it.
 pub struct Node {
     ty: Type,
+    /// Nobody knows what values are here, so that nothing can be said of them.
+    is_untyped: bool,
     json_type: String,
     rules: Vec<Rule>,
     items: Option<Box<Node>>,
@@ -39,7 +42,8 @@ pub struct Node {
 struct Rule {
     text: String,
     program: Result<Program, String>,
-    message: String,
+    /// What is said instead of the rule; nothing, where that is blank.
+    message: Option<String>,
     message_expression: Option<Program>,
     reason: String,
     field_path: String,
@@ -66,10 +70,15 @@ fn environment(ty: &Type, optional_old: bool) -> Env {
 }
 
 impl Rule {
-    fn new(rule: &Json, ty: &Type) -> Rule {
+    fn new(rule: &Json, schema: &Json, ty: &Type) -> Rule {
         let optional_old = rule["optionalOldSelf"] == true;
         let env = environment(ty, optional_old);
-        let program = Program::compile(&text(rule, "rule"), &env).map_err(|e| e.to_string());
+        let program = Program::compile(&text(rule, "rule"), &env)
+            .map_err(|why| format!("compilation failed: {why}"))
+            .and_then(|program| match program.result_type() {
+                Type::Bool => Ok(program),
+                _ => Err("cel expression must evaluate to a bool".to_owned()),
+            });
         let message_expression = match text(rule, "messageExpression") {
             empty if empty.is_empty() => None,
             // What does not compile was refused when the definition was written.
@@ -79,21 +88,18 @@ impl Rule {
             uses_old: program.as_ref().is_ok_and(|p| p.uses("oldSelf")),
             text: text(rule, "rule"),
             program,
-            message: text(rule, "message"),
+            message: (!rule["message"].as_str().unwrap_or("").is_empty()).then(|| text(rule, "message")),
             message_expression,
             reason: text(rule, "reason"),
-            field_path: text(rule, "fieldPath").trim_start_matches('.').to_string(),
+            field_path: fieldpath::follow(rule["fieldPath"].as_str().unwrap_or(""), schema, true)
+                .map_or_else(|_| String::new(), |(path, _)| path.as_str().to_owned()),
             optional_old,
         }
     }
 
     /// How messages name the rule.
     fn shown(&self) -> &str {
-        if self.message.is_empty() {
-            &self.text
-        } else {
-            &self.message
-        }
+        self.message.as_deref().unwrap_or(&self.text)
     }
 }
 
@@ -130,8 +136,9 @@ impl Node {
         let keys = schema["x-kubernetes-list-map-keys"].as_array();
         let keys = keys.filter(|_| schema["x-kubernetes-list-type"] == "map");
         let node = Node {
+            is_untyped: ty.is_none(),
             rules: list("x-kubernetes-validations")
-                .map(|r| Rule::new(r, &typed))
+                .map(|r| Rule::new(r, schema, &typed))
                 .collect(),
             items: below("items"),
             additional: below("additionalProperties"),
@@ -266,15 +273,16 @@ impl<'e> Judge<'e> {
 
     fn rules(&mut self, node: &Node, value: &Json, old: Option<&Json>, unchanged: bool, at: &Path) {
         let old = old.filter(|o| !o.is_null());
+        if node.is_untyped && !node.rules.is_empty() {
+            let why =
+                "rule compiler initialization error: failed to convert to declType for CEL validation rules";
+            return self.fail(node, at, why);
+        }
         for rule in &node.rules {
             let program = match &rule.program {
                 Ok(program) => program,
                 Err(error) => {
-                    self.fail(
-                        node,
-                        at,
-                        format!("rule compile error: compilation failed: {error}"),
-                    );
+                    self.fail(node, at, format!("rule compile error: {error}"));
                     continue;
                 }
             };
@@ -305,7 +313,11 @@ impl<'e> Judge<'e> {
                         path => at.child(path),
                     };
                     let message = self.message(rule, &variables);
-                    let error = refusal(rule, value, &at, message);
+                    let mut error = refusal(rule, value, &at, message);
+                    // Scalars are shown, objects and lists are not.
+                    if matches!(node.json_type.as_str(), "object" | "array") {
+                        error.bad_value = None;
+                    }
                     if self.forgiving && !rule.uses_old && unchanged {
                         self.warnings.push(error.to_string());
                     } else {
@@ -343,23 +355,19 @@ impl<'e> Judge<'e> {
             let made = outcome.value.ok()?.as_str()?.trim().to_string();
             (!made.is_empty() && made.len() <= MESSAGE && !made.contains('\n')).then_some(made)
         });
-        made.unwrap_or_else(|| match rule.message.is_empty() {
-            true => format!("failed rule: {}", rule.text),
-            false => rule.message.clone(),
+        made.unwrap_or_else(|| match &rule.message {
+            None => format!("failed rule: {}", rule.text),
+            Some(message) => message.clone(),
         })
     }
 }
 
-/// What a rule that does not hold says: scalars are shown, objects and lists are not.
+/// What a rule that does not hold says.
 fn refusal(rule: &Rule, value: &Json, at: &Path, message: String) -> FieldError {
-    let mut error = match rule.reason.as_str() {
+    match rule.reason.as_str() {
         "FieldValueForbidden" => FieldError::forbidden(at, message),
         "FieldValueRequired" => FieldError::required(at, message),
         "FieldValueDuplicate" => FieldError::duplicate(at, value.clone()),
         _ => FieldError::invalid(at, value.clone(), message),
-    };
-    if value.is_object() || value.is_array() {
-        error.bad_value = None;
     }
-    error
 }

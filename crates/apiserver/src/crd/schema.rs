@@ -3,7 +3,7 @@
 //! The functions walk value and schema together. Messages are those of upstream's go-openapi based validation.
 
 use super::{formats, numbers};
-use kinds::field::{ErrorType, FieldError, Path};
+use kinds::field::{ErrorType, FieldError, Path, json_text, quoted};
 use regex::Regex;
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
@@ -282,9 +282,11 @@ pub fn validate(
         return;
     }
     if value.is_null() {
-        if !flag(schema, "nullable")
-            && let Some(wanted) = schema.get("type").and_then(Value::as_str)
-        {
+        let wanted = match flag(schema, "x-kubernetes-int-or-string") {
+            true => Some("integer,string"),
+            false => schema.get("type").and_then(Value::as_str),
+        };
+        if let Some(wanted) = wanted.filter(|_| !flag(schema, "nullable")) {
             errors.push(FieldError::type_invalid(
                 path,
                 Value::from("null"),
@@ -296,7 +298,7 @@ pub fn validate(
     }
     // A value of a wrong type is judged by all else that its own type has, as upstream does.
     if !type_fits(value, schema) {
-        let format = schema.get("format").and_then(Value::as_str).unwrap_or("");
+        let format = formats::of(schema);
         let has_form = !matches!(value, Value::String(_) | Value::Array(_)) && !format.is_empty();
         let (wanted, got) = match schema.get("type").and_then(Value::as_str) {
             _ if flag(schema, "x-kubernetes-int-or-string") => ("integer,string", type_of(value)),
@@ -328,7 +330,7 @@ fn one_of(value: &Value, schema: &Value, path: &Path, errors: &mut Vec<FieldErro
     if let Some(allowed) = schema.get("enum").and_then(Value::as_array)
         && !allowed.iter().any(|allowed| numbers::same(value, allowed))
     {
-        let shown = |a: &Value| format!("{:?}", a.as_str().map_or_else(|| a.to_string(), String::from));
+        let shown = |a: &Value| quoted(&a.as_str().map_or_else(|| json_text(a), String::from));
         let names: Vec<String> = allowed.iter().map(shown).collect();
         // In the order of the schema.
         errors.push(FieldError {
@@ -342,7 +344,7 @@ fn one_of(value: &Value, schema: &Value, path: &Path, errors: &mut Vec<FieldErro
 }
 
 fn type_message(path: &Path, wanted: &str, got: &str) -> String {
-    format!("{path} in body must be of type {wanted}: {got:?}")
+    format!("{} in body must be of type {wanted}: {got:?}", path.as_str())
 }
 
 fn type_of(value: &Value) -> &'static str {
@@ -365,7 +367,7 @@ fn type_fits(value: &Value, schema: &Value) -> bool {
     let Some(wanted) = schema.get("type").and_then(Value::as_str) else {
         return true;
     };
-    let format = schema.get("format").and_then(Value::as_str).unwrap_or("");
+    let format = formats::of(schema);
     if !format.is_empty()
         && !matches!(wanted, "integer" | "number")
         && matches!(value, Value::String(_) | Value::Array(_))
@@ -380,28 +382,50 @@ fn type_fits(value: &Value, schema: &Value) -> bool {
         || (wanted == "integer" && got == "number" && whole())
 }
 
-fn limit(schema: &Value, name: &str) -> Option<u64> {
-    schema.get(name).and_then(Value::as_u64)
+fn limit(schema: &Value, name: &str) -> Option<i64> {
+    schema.get(name).and_then(Value::as_i64)
+}
+
+/// A value that is longer than it may be, which is less than nothing now and then.
+fn too_long(path: &Path, max: i64) -> FieldError {
+    let mut error = FieldError::too_long(path, max as usize);
+    if max < 0 {
+        error.detail = "value is too long".into();
+    }
+    error
+}
+
+/// Likewise, of a number of elements.
+fn too_many(path: &Path, count: usize, max: i64) -> FieldError {
+    let mut error = FieldError::too_many(path, count, max as usize);
+    if max < 0 {
+        error.detail = "has too many items".into();
+    }
+    error
 }
 
 fn string(text: &str, schema: &Value, path: &Path, patterns: &Patterns, errors: &mut Vec<FieldError>) {
-    let length = text.chars().count() as u64;
+    let length = text.chars().count() as i64;
     let invalid = |why: String| FieldError::invalid(path, json!(text), why);
     // Of these, the first that is wrong is told.
     if let Some(max) = limit(schema, "maxLength").filter(|m| length > *m) {
-        errors.push(FieldError::too_long(path, max as usize));
+        errors.push(too_long(path, max));
     } else if let Some(min) = limit(schema, "minLength").filter(|m| length < *m) {
         errors.push(invalid(format!(
-            "{path} in body should be at least {min} chars long"
+            "{} in body should be at least {min} chars long",
+            path.as_str()
         )));
     } else if let Some(pattern) = schema.get("pattern").and_then(Value::as_str)
         && patterns.get(pattern).is_some_and(|r| !r.is_match(text))
     {
-        errors.push(invalid(format!("{path} in body should match '{pattern}'")));
+        errors.push(invalid(format!(
+            "{} in body should match '{pattern}'",
+            path.as_str()
+        )));
     }
-    let format = schema.get("format").and_then(Value::as_str).unwrap_or("");
+    let format = formats::of(schema);
     if !format.is_empty() && !formats::fits(format, text, patterns) {
-        let why = format!("{path} in body must be of type {format}: {text:?}");
+        let why = format!("{} in body must be of type {format}: {text:?}", path.as_str());
         errors.push(FieldError::type_invalid(path, json!(text), why));
     }
 }
@@ -412,21 +436,13 @@ pub fn once(errors: &mut Vec<FieldError>) {
     errors.retain(|error| said.insert(error.to_string()));
 }
 
-/// What is told of a value that stands at `at`, where upstream does not know of a whole object around it.
-pub fn within(at: &Path, errors: &mut [FieldError]) {
-    let relative = |rest: &str| rest.strip_prefix('.').unwrap_or(rest).to_owned();
+/// What was found of a value by itself, which stands at `at`. Its places are texts that go behind that as they are.
+pub fn placed(at: &Path, errors: &mut [FieldError]) {
     for error in errors {
-        if let Some(rest) = error.detail.strip_prefix(at.as_str()) {
-            error.detail = relative(rest);
-        } else if let Some(rest) = error
-            .detail
-            .strip_prefix('"')
-            .and_then(|text| text.strip_prefix(at.as_str()))
-        {
-            // What is said of several schemas has no other place then.
-            error.detail = format!("\"{}", relative(rest));
-            error.path = at.clone();
-        }
+        error.path = match error.path.as_str().trim_start_matches('.') {
+            "" => at.clone(),
+            below => at.child(below),
+        };
     }
 }
 
@@ -450,14 +466,6 @@ fn array(
     patterns: &Patterns,
     errors: &mut Vec<FieldError>,
 ) {
-    let count = items.len() as u64;
-    if let Some(max) = limit(schema, "maxItems").filter(|m| count > *m) {
-        errors.push(FieldError::too_many(path, items.len(), max as usize));
-    }
-    if let Some(min) = limit(schema, "minItems").filter(|m| count < *m) {
-        let why = format!("{path} in body should have at least {min} items");
-        errors.push(FieldError::invalid(path, json!(items.len()), why));
-    }
     let list_type = schema
         .get("x-kubernetes-list-type")
         .and_then(Value::as_str)
@@ -466,24 +474,25 @@ fn array(
         .get("x-kubernetes-list-map-keys")
         .and_then(Value::as_array)
         .filter(|_| list_type == "map");
-    if flag(schema, "uniqueItems") {
-        for (i, item) in items.iter().enumerate() {
-            if items[..i].contains(item) {
-                errors.push(FieldError::duplicate(&path.index(i), item.clone()));
-            }
-        }
-    }
-    let Some(item_schema) = schema.get("items") else {
-        return;
-    };
     let old_items = old.and_then(Value::as_array);
     for (i, item) in items.iter().enumerate() {
+        let Some(item_schema) = schema.get("items") else {
+            break;
+        };
         // Items of keyed lists are matched by key; what stood where another list's item stands says nothing of it.
         let before = match (old_items, keys) {
             (Some(list), Some(_)) => list.iter().find(|o| identity(o, keys) == identity(item, keys)),
             _ => None,
         };
         validate(item, before, item_schema, &path.index(i), patterns, errors);
+    }
+    let count = items.len() as i64;
+    if let Some(min) = limit(schema, "minItems").filter(|m| count < *m) {
+        let why = format!("{} in body should have at least {min} items", path.as_str());
+        errors.push(FieldError::invalid(path, json!(items.len()), why));
+    }
+    if let Some(max) = limit(schema, "maxItems").filter(|m| count > *m) {
+        errors.push(too_many(path, items.len(), max));
     }
 }
 
@@ -495,25 +504,19 @@ fn object(
     patterns: &Patterns,
     errors: &mut Vec<FieldError>,
 ) {
-    for name in schema
-        .get("required")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-    {
-        if !fields.contains_key(name) {
-            errors.push(FieldError::required(&path.child(name), ""));
-        }
-    }
-    let count = fields.len() as u64;
-    if let Some(max) = limit(schema, "maxProperties").filter(|m| count > *m) {
-        errors.push(FieldError::too_many(path, fields.len(), max as usize));
-    }
+    let count = fields.len() as i64;
     if let Some(min) = limit(schema, "minProperties").filter(|m| count < *m) {
-        let why = format!("{path} in body should have at least {min} properties");
+        let why = format!("{} in body should have at least {min} properties", path.as_str());
         errors.push(FieldError::invalid(path, json!(fields.len()), why));
     }
+    if let Some(max) = limit(schema, "maxProperties").filter(|m| count > *m) {
+        errors.push(too_many(path, fields.len(), max));
+    }
+    // What is named by no property begins with a dot, even where nothing goes before.
+    let unnamed = |name: &str| match path.as_str() {
+        "" => Path::new(&format!(".{name}")),
+        _ => path.child(name),
+    };
     let properties = schema.get("properties").and_then(Value::as_object);
     for (name, value) in fields {
         let before = old.and_then(|o| o.get(name));
@@ -521,9 +524,15 @@ fn object(
             Some(schema) => validate(value, before, schema, &path.child(name), patterns, errors),
             None => {
                 if let Some(schema) = allows_more(schema).filter(|s| s.is_object()) {
-                    validate(value, before, schema, &path.child(name), patterns, errors);
+                    validate(value, before, schema, &unnamed(name), patterns, errors);
                 }
             }
+        }
+    }
+    let required = schema.get("required").and_then(Value::as_array);
+    for name in required.into_iter().flatten().filter_map(Value::as_str) {
+        if !fields.contains_key(name) {
+            errors.push(FieldError::required(&path.child(name), ""));
         }
     }
 }
@@ -536,10 +545,7 @@ fn combined(value: &Value, schema: &Value, path: &Path, patterns: &Patterns, err
         validate(value, None, schema, path, patterns, &mut found);
         found
     };
-    let name = match path.to_string() {
-        root if root == "<nil>" => String::new(),
-        name => name,
-    };
+    let name = path.as_str();
     let invalid = |why: String| FieldError::invalid(&Path::root(), json!(""), format!("{name:?} must {why}"));
     if let Some(any) = list("anyOf") {
         let found: Vec<Vec<FieldError>> = any.iter().map(faults).collect();

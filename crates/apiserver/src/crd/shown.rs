@@ -19,8 +19,11 @@ enum Holds {
     /// A schema, or whether anything goes.
     More,
     Rules,
+    /// For each name a schema, or a list of names.
+    Dependencies,
+    Docs,
 }
-use Holds::{Flag, Items, More, Named, Plain, Rules, Schema, Schemas, Text};
+use Holds::{Dependencies, Docs, Flag, Items, More, Named, Plain, Rules, Schema, Schemas, Text};
 
 /// The fields in order: their name inside, their name in a schema, what they hold, whether they may stand at such a root.
 const FIELDS: [(&str, &str, Holds, bool); 43] = [
@@ -56,10 +59,10 @@ const FIELDS: [(&str, &str, Holds, bool); 43] = [
     ("Properties", "properties", Named, true),
     ("AdditionalProperties", "additionalProperties", More, false),
     ("PatternProperties", "patternProperties", Named, false),
-    ("Dependencies", "dependencies", Plain, false),
+    ("Dependencies", "dependencies", Dependencies, false),
     ("AdditionalItems", "additionalItems", More, false),
     ("Definitions", "definitions", Named, false),
-    ("ExternalDocs", "externalDocs", Plain, true),
+    ("ExternalDocs", "externalDocs", Docs, true),
     ("Example", "example", Plain, true),
     (
         "XPreserveUnknownFields",
@@ -90,6 +93,75 @@ pub(super) fn rule(rule: &Value) -> String {
     )
 }
 
+/// Versions on one line, each with what it has by itself of what versions may share (`definition::SHARED`).
+pub(super) fn versions<'v>(all: impl Iterator<Item = (&'v Value, [&'v Value; 4])>) -> String {
+    let all = all.map(|(version, [schema, subresources, columns, selectable])| {
+        let flag = |field: &str| version[field] == true;
+        format!(
+            "{{\"Name\":{},\"Served\":{},\"Storage\":{},\"Deprecated\":{},\"DeprecationWarning\":{},\"Schema\":{},\
+             \"Subresources\":{},\"AdditionalPrinterColumns\":{},\"SelectableFields\":{}}}",
+            part(&version["name"], Text),
+            flag("served"),
+            flag("storage"),
+            flag("deprecated"),
+            json_text(&version["deprecationWarning"]),
+            validation(schema),
+            self::subresources(subresources),
+            listed(columns, column),
+            listed(selectable, |field| format!("{{\"JSONPath\":{}}}", part(&field["jsonPath"], Text))),
+        )
+    });
+    format!("[{}]", all.collect::<Vec<_>>().join(","))
+}
+
+fn validation(holder: &Value) -> String {
+    match holder {
+        Value::Null => "null".to_owned(),
+        holder => format!(
+            "{{\"OpenAPIV3Schema\":{}}}",
+            part(&holder["openAPIV3Schema"], Schema)
+        ),
+    }
+}
+
+fn subresources(all: &Value) -> String {
+    if all.is_null() {
+        return "null".to_owned();
+    }
+    let scale = match &all["scale"] {
+        Value::Null => "null".to_owned(),
+        scale => format!(
+            "{{\"SpecReplicasPath\":{},\"StatusReplicasPath\":{},\"LabelSelectorPath\":{}}}",
+            part(&scale["specReplicasPath"], Text),
+            part(&scale["statusReplicasPath"], Text),
+            json_text(&scale["labelSelectorPath"]),
+        ),
+    };
+    format!("{{\"Status\":{},\"Scale\":{scale}}}", json_text(&all["status"]))
+}
+
+fn column(column: &Value) -> String {
+    let texts = ["name", "type", "format", "description", "jsonPath"];
+    let [name, kind, format, description, path] = texts.map(|field| part(&column[field], Text));
+    let priority = column["priority"].as_i64().unwrap_or(0);
+    format!(
+        "{{\"Name\":{name},\"Type\":{kind},\"Format\":{format},\"Description\":{description},\"Priority\":{priority},\
+         \"JSONPath\":{path}}}"
+    )
+}
+
+/// The items of a list on one line.
+pub(super) fn items(value: &Value) -> String {
+    part(value, Items)
+}
+
+fn listed(value: &Value, of: impl Fn(&Value) -> String) -> String {
+    match value.as_array() {
+        Some(list) => format!("[{}]", list.iter().map(of).collect::<Vec<_>>().join(",")),
+        None => "null".to_owned(),
+    }
+}
+
 /// A schema on one line.
 fn schema(value: &Value) -> String {
     let parts = FIELDS.iter().chain([&RULES]);
@@ -98,10 +170,7 @@ fn schema(value: &Value) -> String {
 }
 
 fn part(value: &Value, holds: Holds) -> String {
-    let list = |of: fn(&Value) -> String| match value.as_array() {
-        Some(list) => format!("[{}]", list.iter().map(of).collect::<Vec<_>>().join(",")),
-        None => "null".to_owned(),
-    };
+    let list = |of: fn(&Value) -> String| listed(value, of);
     match (holds, value) {
         (Text, value) => json_text(&json!(value.as_str().unwrap_or(""))),
         (Flag, value) => (*value == true).to_string(),
@@ -117,6 +186,25 @@ fn part(value: &Value, holds: Holds) -> String {
         }
         (Items, Value::Array(_)) => format!("{{\"Schema\":null,\"JSONSchemas\":{}}}", list(schema)),
         (Items, value) => format!("{{\"Schema\":{},\"JSONSchemas\":null}}", schema(value)),
+        (Dependencies, value) => {
+            let all = value.as_object().into_iter().flatten();
+            let all = all.map(|(name, value)| {
+                let (schema, names) = match value.is_object() {
+                    true => (schema(value), "null".to_owned()),
+                    false => ("null".to_owned(), json_text(value)),
+                };
+                format!(
+                    "{}:{{\"Schema\":{schema},\"Property\":{names}}}",
+                    json_text(&json!(name))
+                )
+            });
+            format!("{{{}}}", all.collect::<Vec<_>>().join(","))
+        }
+        (Docs, value) => format!(
+            "{{\"Description\":{},\"URL\":{}}}",
+            part(&value["description"], Text),
+            part(&value["url"], Text)
+        ),
         (More, Value::Bool(goes)) => format!("{{\"Allows\":{goes},\"Schema\":null}}"),
         (More, value) => format!("{{\"Allows\":true,\"Schema\":{}}}", schema(value)),
     }

@@ -219,6 +219,7 @@ fn encoded(value: &Value, wanted: Wanted) -> Result<(&'static str, Vec<u8>), Sta
 fn negotiated(document: &Document, head: &http::request::Parts) -> Result<Response, Status> {
     let offer = Offer {
         shapes: false,
+        tables: false,
         protobuf: crate::wire::protobuf::OFFERED,
     };
     let wanted = negotiate(&head.headers, head.uri.query().unwrap_or_default(), offer)?;

@@ -87,10 +87,11 @@ impl ApiServer {
                     }
                 }
                 let mut converted = custom.conversion().convert(self, objects, to).await?;
-                if is_read {
-                    // What the version does not know goes.
-                    converted.iter_mut().for_each(|object| custom.adopt(object));
-                }
+                // What the version does not know goes.
+                converted.iter_mut().for_each(|object| match is_read {
+                    true => custom.adopt(object),
+                    false => custom.adopt_stored(object),
+                });
                 Ok(converted)
             }
         }

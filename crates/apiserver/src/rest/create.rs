@@ -577,14 +577,7 @@ fn check_expressions(served: &Served, object: &Value, old: Option<&Value>) -> Ve
     };
     let is_known = old.is_some_and(is_same);
     match (served.kind.group, served.kind.kind) {
-        ("apiextensions.k8s.io", "CustomResourceDefinition") => {
-            let mut errors = match is_known {
-                true => Vec::new(),
-                false => crate::crd::structural::check(object),
-            };
-            errors.extend(crate::crd::structural::approval(object, old));
-            errors
-        }
+        ("apiextensions.k8s.io", "CustomResourceDefinition") => crate::crd::definition::check(object, old),
         _ if is_known => Vec::new(),
         ("resource.k8s.io", _) => crate::admission::devices::expressions(served.kind.kind, object),
         ("admissionregistration.k8s.io", _) => crate::admission::expressions::check(served.kind.kind, object),

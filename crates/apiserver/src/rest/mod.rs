@@ -105,7 +105,17 @@ impl Ctx {
         let protobuf = crate::wire::protobuf::OFFERED
             && self.served.custom.is_none()
             && machinery::protobuf::has(self.served.kind);
-        Offer { shapes, protobuf }
+        // Upstream's two small servers have no tables of a status.
+        let of_status = self.attributes.subresource == "status"
+            && matches!(
+                self.served.kind.group,
+                "apiextensions.k8s.io" | "apiregistration.k8s.io"
+            );
+        Offer {
+            shapes,
+            tables: shapes && !of_status,
+            protobuf,
+        }
     }
 
     /// The 404 for the object of the request.

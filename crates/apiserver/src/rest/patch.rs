@@ -17,13 +17,21 @@ const DECODING: &str = "error decoding patch: ";
 /// What is said of a field that the schema does not know, after its path.
 const UNDECLARED: &str = ": field not declared in schema";
 
+const APPLY: &str = "application/apply-patch+yaml";
+
 /// Answers a PATCH to an object or to its subresource `sub`.
 pub async fn patch(ctx: &Ctx, body: Body, sub: Option<&str>) -> Result<Response, Status> {
     let wanted = ctx.wanted(true)?;
     let media = input::media_type(&ctx.headers);
     let options = WriteOptions::of_patch(&ctx.query, &media)?;
     let bytes = input::read(body).await?;
-    let transform = read(ctx, &media, &bytes, &options)?;
+    let transform = match read(ctx, &media, &bytes, &options) {
+        // Where nothing is made, what is not there is told first.
+        Err(_) if media == APPLY && sub.is_some() && !update::is_there(ctx).await? => {
+            return Err(ctx.not_found());
+        }
+        read => read?,
+    };
     let mut options = options;
     if transform.is_apply() {
         // Unknown fields were judged on what was applied, not on what comes out.
@@ -98,7 +106,7 @@ pub fn read(ctx: &Ctx, media: &str, bytes: &[u8], options: &WriteOptions) -> Res
             });
             Ok(or_unreadable(read, Transform::Strategic))
         }
-        "application/apply-patch+yaml" => apply(ctx, bytes, options),
+        APPLY => apply(ctx, bytes, options),
         _ => Err(unsupported()),
     }
 }

@@ -62,6 +62,12 @@ pub async fn respond(
     render::object(ctx, code, changed.bytes, wanted, "").await
 }
 
+/// Whether the object of the request is there.
+pub async fn is_there(ctx: &Ctx) -> Result<bool, Status> {
+    ctx.server.fresh().await?;
+    Ok(ctx.served.cache.get(ctx.namespace(), ctx.name()).is_some())
+}
+
 /// Changes a stored object.
 pub async fn change(
     ctx: &Ctx,

@@ -71,8 +71,10 @@ impl Default for Wanted {
 /// What the resource can do beyond plain objects.
 #[derive(Debug, Clone, Copy)]
 pub struct Offer {
-    /// Tables and partial metadata.
+    /// Partial metadata.
     pub shapes: bool,
+    /// Tables.
+    pub tables: bool,
     /// Protobuf of the objects themselves; their metadata have it always.
     pub protobuf: bool,
 }
@@ -118,6 +120,7 @@ pub fn aggregated(headers: &HeaderMap, query: &str) -> Option<Wanted> {
     let accept = accept.collect::<Vec<_>>().join(",");
     let offer = Offer {
         shapes: false,
+        tables: false,
         protobuf: true,
     };
     let mut clauses: Vec<Clause> = accept.split(',').filter_map(Clause::parse).collect();
@@ -253,7 +256,7 @@ impl<'a> Clause<'a> {
         let shape = match self.param("as") {
             None if half => return None,
             None => Shape::Object,
-            Some("Table") if offer.shapes && meta && encoding != Encoding::Protobuf => Shape::Table(version),
+            Some("Table") if offer.tables && meta && encoding != Encoding::Protobuf => Shape::Table(version),
             Some("PartialObjectMetadata" | "PartialObjectMetadataList") if offer.shapes && meta => {
                 Shape::Partial(version)
             }
@@ -335,6 +338,7 @@ mod tests {
                 "",
                 Offer {
                     shapes: true,
+                    tables: true,
                     protobuf: true,
                 },
             );

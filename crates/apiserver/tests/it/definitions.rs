@@ -503,7 +503,7 @@ async fn later_defaults_reach_what_is_stored() {
     odd["pod"] = json!({"kind": "Pod"});
     let (code, said) = s.json("POST", foos, &odd).await;
     assert_eq!(code, 422, "{said}");
-    let wanted = "Foo.x.example.com \"f\" is invalid: pod.apiVersion: Required value: must not be empty";
+    let wanted = "Foo.x.example.com \"f\" is invalid: pod.apiVersion: Required value";
     assert_eq!(said["message"], wanted);
     // What has the wrong type is no resource at all.
     for (pod, fault) in [

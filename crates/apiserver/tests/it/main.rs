@@ -20,6 +20,7 @@ mod definitions;
 mod devices;
 mod empties;
 mod endings;
+mod faults;
 mod forms;
 #[path = "../common/hook.rs"]
 mod hook;

@@ -5,6 +5,7 @@
 
 use super::numbers::as_written;
 use super::order::{Fault, Source, Step, in_order_of};
+use super::schemas::{self, Own};
 use super::{Duplicate, omit, time};
 use crate::empties::{Empties, is_no_item};
 use kinds::KindInfo;
@@ -182,12 +183,12 @@ pub fn strict_text(faults: &[String]) -> String {
 }
 
 /// Where a value stands; the path is only made when something is to be said about it.
-struct Place<'p> {
-    above: Option<&'p Place<'p>>,
-    step: At<'p>,
+pub(super) struct Place<'p> {
+    pub(super) above: Option<&'p Place<'p>>,
+    pub(super) step: At<'p>,
 }
 
-enum At<'p> {
+pub(super) enum At<'p> {
     /// A field, behind the definition that has it.
     Field(&'p str, &'p str),
     /// A key of a map, which Go's decoder does not tell.
@@ -239,16 +240,20 @@ fn path(steps: &[Step]) -> String {
 }
 
 /// A walk over an object along its schema.
-struct Checker<'t> {
-    table: &'t SchemaTable,
+pub(super) struct Checker<'t> {
+    pub(super) table: &'t SchemaTable,
     faults: Vec<Fault>,
     /// What the decoder of YAML said. It has read the whole document before anything is known of its fields.
     first: Vec<String>,
     /// Paths that stand twice.
     twice: Vec<&'t str>,
     empties: Empties,
-    /// Values of a wrong type, where they stand, and whether decoding ends there.
-    wrong: Vec<(Mismatch, Vec<Step>, bool)>,
+    /// Values of a wrong type, and where they stand.
+    wrong: Vec<(Mismatch, Vec<Step>)>,
+    /// Those that decoders of their own found, at which all decoding ends: nothing before them is told.
+    ending: Vec<(Mismatch, Vec<Step>)>,
+    /// How many decoders of their own ([`super::schemas`]) are at work: those tell nothing of unknown fields.
+    pub(super) apart: usize,
 }
 
 impl<'t> Checker<'t> {
@@ -269,25 +274,26 @@ impl<'t> Checker<'t> {
                 .collect(),
             empties: Empties::default(),
             wrong: Vec::new(),
+            ending: Vec::new(),
+            apart: 0,
         }
     }
 
     /// What is to be told; refused is what has a wrong type. The first of the document is told: Go goes on behind it and
     /// forgets it over one at which it cannot.
     fn told(mut self, json: &[u8]) -> Result<Vec<String>, Mismatch> {
+        if !self.ending.is_empty() {
+            self.wrong = std::mem::take(&mut self.ending);
+        }
         if !self.wrong.is_empty() {
             let all = self.wrong.iter().enumerate();
-            let places = all.map(|(i, (_, place, _))| Fault {
+            let places = all.map(|(i, (_, place))| Fault {
                 text: i.to_string(),
                 place: place.clone(),
             });
-            let in_order: Vec<usize> = in_order_of(json, places.collect())
-                .iter()
-                .filter_map(|i| i.parse().ok())
-                .collect();
-            let end = in_order.iter().find(|i| self.wrong[**i].2);
-            let told = end.or(in_order.first()).copied().unwrap_or(0);
-            let (mut why, place, _) = self.wrong.swap_remove(told);
+            let first = in_order_of(json, places.collect()).into_iter().next();
+            let first = first.and_then(|i| i.parse().ok()).unwrap_or(0);
+            let (mut why, place) = self.wrong.swap_remove(first);
             why.json = as_written(why.json, json, &place);
             return Err(why);
         }
@@ -296,8 +302,8 @@ impl<'t> Checker<'t> {
         Ok(told)
     }
 
-    fn fault(&mut self, what: &str, place: &Place) {
-        if self.faults.len() + self.first.len() < MAX_FAULTS {
+    pub(super) fn fault(&mut self, what: &str, place: &Place) {
+        if self.apart == 0 && self.faults.len() + self.first.len() < MAX_FAULTS {
             let place = place.steps();
             self.faults.push(Fault {
                 text: format!("{what} field {:?}", path(&place)),
@@ -330,12 +336,20 @@ impl<'t> Checker<'t> {
                 self.fault("unknown", &place);
                 return false;
             };
-            if value.is_null() && !matches!(field.ty, Type::Any) {
+            let own = Own::of(owner, name);
+            if value.is_null() && (!matches!(field.ty, Type::Any) || schemas::drops_null(owner, name)) {
                 return false;
             }
             self.duplicate(&place);
-            let before = self.wrong.len();
-            self.value(owner, &field.ty, value, &place);
+            let before = self.wrong.len() + self.ending.len();
+            match own {
+                Some(own) => {
+                    if !self.decoded_apart(owner, own, &field.ty, value, &place) {
+                        return false;
+                    }
+                }
+                None => self.value(owner, &field.ty, value, &place),
+            }
             if is_no_item(&field.ty, value) && omit::leaves_out(owner) {
                 self.empties.note(|| place.steps(), value);
                 // Go's encoder leaves it out.
@@ -348,7 +362,7 @@ impl<'t> Checker<'t> {
             }
             if let (Type::String(format), Value::String(text)) = (&field.ty, value)
                 && format == "date-time"
-                && self.wrong.len() == before
+                && self.wrong.len() + self.ending.len() == before
             {
                 omit::canonical_time(owner, name, text);
             }
@@ -356,12 +370,21 @@ impl<'t> Checker<'t> {
         });
     }
 
+    /// Notes a value of a wrong type; `ends` says that Go's decoder of its type stops at it.
+    pub(super) fn refuse(&mut self, why: Mismatch, ends: bool, at: &Place) {
+        let wrong = match ends || self.apart > 0 {
+            false => &mut self.wrong,
+            true => &mut self.ending,
+        };
+        if wrong.len() < MAX_FAULTS {
+            wrong.push((why, at.steps()));
+        }
+    }
+
     /// Checks a value, and notes when its type is wrong.
-    fn value(&mut self, owner: &str, ty: &Type, value: &mut Value, at: &Place) {
-        if let Err(mismatch) = self.checked(owner, ty, value, at)
-            && self.wrong.len() < MAX_FAULTS
-        {
-            self.wrong.push((mismatch, at.steps(), decodes_itself(ty)));
+    pub(super) fn value(&mut self, owner: &str, ty: &Type, value: &mut Value, at: &Place) {
+        if let Err(mismatch) = self.checked(owner, ty, value, at) {
+            self.refuse(mismatch, decodes_itself(ty), at);
         }
     }
 
@@ -390,11 +413,11 @@ impl<'t> Checker<'t> {
                         step: At::Entry(key),
                     };
                     self.duplicate(&place);
-                    let before = self.wrong.len();
+                    let before = self.wrong.len() + self.ending.len();
                     self.value(owner, items, value, &place);
                     if let (Type::String(format), Value::String(text)) = (items.as_ref(), value)
                         && format == "date-time"
-                        && self.wrong.len() == before
+                        && self.wrong.len() + self.ending.len() == before
                     {
                         omit::canonical_time(owner, key, text);
                     }
@@ -474,7 +497,7 @@ fn is_long(owner: &str, at: &Place) -> bool {
 }
 
 /// What Go's decoder of JSON calls a value.
-fn type_of(value: &Value) -> &'static str {
+pub(super) fn type_of(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "bool",
@@ -485,7 +508,7 @@ fn type_of(value: &Value) -> &'static str {
     }
 }
 
-fn mismatch(owner: &str, ty: &Type, found: &str, at: &Place) -> Mismatch {
+pub(super) fn mismatch(owner: &str, ty: &Type, found: &str, at: &Place) -> Mismatch {
     let names = at.names();
     if matches!(ty, Type::Quantity) {
         return ParseQuantityError::Form.to_string().into();
@@ -496,12 +519,23 @@ fn mismatch(owner: &str, ty: &Type, found: &str, at: &Place) -> Mismatch {
         (None, Type::String(format)) if format == "date-time" => "string".into(),
         (None, ty) => go_type(ty),
     };
-    let json = format!(
-        "json: cannot unmarshal {found} into Go struct field {}.{} of type {}",
-        short_name(owner),
-        names.join("."),
-        go
-    );
+    let told = |owner: &str, names: &[&str]| {
+        let into = match names {
+            [] => "value".to_owned(),
+            names => format!("struct field {}.{}", short_name(owner), names.join(".")),
+        };
+        format!("json: cannot unmarshal {found} into Go {into} of type {go}")
+    };
+    // Whoever is called by a decoder of its own has its place, but not its struct, told by the one around.
+    if let Some((depth, below)) = schemas::apart(at) {
+        const AROUND: &str = "JSONSchemaProps";
+        let within = if depth == 1 { owner } else { AROUND };
+        return Mismatch {
+            json: told(AROUND, &names),
+            restore: told(within, &names[names.len().saturating_sub(below)..]),
+        };
+    }
+    let json = told(owner, &names);
     Mismatch {
         restore: restore_text(ty, found, is_long(owner, at)).unwrap_or_else(|| json.clone()),
         json,

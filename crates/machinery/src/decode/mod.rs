@@ -8,6 +8,7 @@ mod numbers;
 mod omit;
 mod order;
 mod parse;
+mod schemas;
 mod time;
 
 pub use check::{
@@ -19,4 +20,5 @@ pub use numbers::whole_numbers;
 pub use order::Source;
 pub(crate) use order::Step;
 pub use parse::{Duplicate, Parsed, parse_json_body, parse_json_checked, parse_yaml_checked};
+pub(crate) use schemas::{PROPS, below as schemas_below};
 pub use time::is_time;

@@ -98,6 +98,8 @@ pub fn prepare_create(kind: &KindInfo, obj: &mut Value) {
             template_generation(obj, given.max(1));
         }
         ("apiextensions.k8s.io", "CustomResourceDefinition") => {
+            // Limits and values of schemas.
+            crate::decode::whole_numbers(obj);
             let stored = obj.list_at("spec.versions").iter().find(|v| v.bool_at("storage"));
             let stored: Vec<Value> = stored.map(|v| v.at("name").clone()).into_iter().collect();
             set(obj, "status", json!({"storedVersions": stored}));
@@ -335,6 +337,7 @@ fn prepare_main(kind: &KindInfo, new: &mut Value, old: &Value) {
         ("", "ServiceAccount") => bare_secrets(new),
         // Objects may be stored in a new version from now on.
         ("apiextensions.k8s.io", "CustomResourceDefinition") => {
+            crate::decode::whole_numbers(new);
             let versions = new.list_at("spec.versions");
             let storage = versions.iter().find(|v| v.bool_at("storage"));
             let storage = storage.map(|v| v.at("name").clone());

@@ -14,7 +14,7 @@ pub fn check(resource: &Value, at: &Path) -> Vec<FieldError> {
     let mut errors = Errors::default();
     for field in ["apiVersion", "kind"] {
         match resource.at(field) {
-            Value::Null => errors.required(&at.child(field), EMPTY),
+            Value::Null => errors.required(&at.child(field), ""),
             Value::String(text) if text.is_empty() => errors.invalid(&at.child(field), "", EMPTY),
             _ => {}
         }

@@ -123,14 +123,6 @@ pub(super) fn runtime_class(obj: &Value, errors: &mut Errors) {
 pub(super) fn api_service(obj: &Value, errors: &mut Errors) {
     let at = Path::new("spec");
     let (group, version) = (obj.str_at("spec.group"), obj.str_at("spec.version"));
-    let own = format!("{version}.{group}");
-    for field in ["generateName", "name"] {
-        let said = obj.at("metadata").str_at(field);
-        if said != own && !(field == "generateName" && said.is_empty()) {
-            let text = format!("must be `spec.version+\".\"+spec.group`: {own:?}");
-            errors.invalid(&Path::new("metadata").child(field), said, text);
-        }
-    }
     let place = at.child("group");
     match (group, version) {
         ("", "v1") => {}
@@ -254,114 +246,42 @@ pub(super) fn signing_request(spec: &Value, at: &Path, errors: &mut Errors) {
     }
 }
 
-pub(super) fn custom_resource(obj: &Value, errors: &mut Errors) {
-    let (spec, at) = (obj.at("spec"), Path::new("spec"));
-    let (group, plural) = (spec.str_at("group"), spec.str_at("names.plural"));
-    let wanted = format!("{plural}.{group}");
-    let name = obj.str_at("metadata.name");
-    if !name.is_empty() && name != wanted {
-        let text = "must be spec.names.plural+\".\"+spec.group";
-        errors.invalid(&Path::new("metadata").child("name"), name, text);
-    }
-    if group.is_empty() {
-        errors.required(&at.child("group"), "");
-    } else {
-        let wrong = names::dns_subdomain(group);
-        if wrong.is_empty() && !group.contains('.') {
-            let text = "should be a domain with at least one dot";
-            errors.invalid(&at.child("group"), group, text);
+/// Checks the names of a definition, those that are there.
+pub fn definition_names(all: &Value, at: &Path) -> Vec<FieldError> {
+    let mut errors = Errors::default();
+    let mut label = |place: &Path, name: &str, checked: &str, mixed: &str| {
+        let faults = names::dns_1035_label(checked).join(",");
+        if !faults.is_empty() {
+            errors.invalid(place, name, format!("{mixed}{faults}"));
         }
-        errors.each(&at.child("group"), group, wrong);
-    }
-    errors.one_of(spec, "scope", &at, &["Cluster", "Namespaced"]);
-    let names_at = at.child("names");
+    };
     for field in ["plural", "singular", "kind", "listKind"] {
-        let value = spec.at("names").str_at(field);
-        if value.is_empty() {
-            errors.required(&names_at.child(field), "");
-        } else {
-            // Kinds have capitals, and are labels apart from these.
-            let free = field.ends_with("ind");
-            let checked = if free {
-                value.to_lowercase()
-            } else {
-                value.to_owned()
-            };
-            let faults = names::dns_1035_label(&checked).join(",");
-            let mixed = if free {
-                "may have mixed case, but should otherwise match: "
-            } else {
-                ""
-            };
-            if !faults.is_empty() {
-                errors.invalid(&names_at.child(field), value, format!("{mixed}{faults}"));
+        let (name, place) = (all.str_at(field), at.child(field));
+        // Kinds have capitals, and are labels apart from these.
+        match field.ends_with("ind") {
+            _ if name.is_empty() => {}
+            true => {
+                let mixed = "may have mixed case, but should otherwise match: ";
+                label(&place, name, &name.to_lowercase(), mixed);
             }
+            false => label(&place, name, name, ""),
         }
     }
-    for field in ["shortNames", "categories"] {
-        for (i, name) in spec.at("names").strings_at(field).into_iter().enumerate() {
-            errors.each(&names_at.child(field).index(i), name, names::dns_1035_label(name));
-        }
+    for (i, name) in all.strings_at("shortNames").into_iter().enumerate() {
+        label(&at.child("shortNames").index(i), name, name, "");
     }
-    if !spec.is_empty_at("names.kind") && spec.at("names.kind") == spec.at("names.listKind") {
+    let kind = all.str_at("kind");
+    if !kind.is_empty() && kind == all.str_at("listKind") {
         let text = "kind and listKind may not be the same";
-        errors.invalid(
-            &names_at.child("listKind"),
-            spec.at("names.listKind").clone(),
-            text,
-        );
+        errors.invalid(&at.child("listKind"), kind, text);
     }
-    crd_versions(spec, &at, errors);
-    if obj.strings_at("status.storedVersions").is_empty() {
-        let place = Path::new("status").child("storedVersions");
-        errors.invalid(&place, Value::Null, "must have at least one stored version");
-    }
-    let client = spec.at("conversion").at("webhook").at("clientConfig");
-    if spec.str_at("conversion.strategy") == "Webhook" && client.is_object() {
-        let place = at.child("conversion").child("webhookClientConfig");
-        super::admission::client_config(client, &place, errors);
-    }
-}
-
-/// What a changed definition may not lose: versions in which objects are stored, and a usable authority of its webhook.
-pub(super) fn custom_resource_update(new: &Value, old: &Value, errors: &mut Errors) {
-    // A definition that nobody uses yet may still be put right; its name cannot.
-    let established = |c: &Value| c.str_at("type") == "Established" && c.str_at("status") == "True";
-    let is_established = old.list_at("status.conditions").iter().any(established);
-    let used: &[&str] = if is_established {
-        &["scope", "names.kind"]
-    } else {
-        &[]
-    };
-    for field in used.iter().chain(&["group", "names.plural"]) {
-        let (new, old) = (new.at("spec").at(field), old.at("spec").at(field));
-        if new != old {
-            let place = field.split('.').fold(Path::new("spec"), |p, s| p.child(s));
-            errors.invalid(&place, new.clone(), IMMUTABLE);
+    for (i, name) in all.strings_at("categories").into_iter().enumerate() {
+        let faults = names::dns_1035_label(name).join(",");
+        if !faults.is_empty() {
+            errors.invalid(&at.child("categories").index(i), name, faults);
         }
     }
-    let named = |name: &str| {
-        new.list_at("spec.versions")
-            .iter()
-            .any(|v| v.str_at("name") == name)
-    };
-    for (i, version) in new.strings_at("status.storedVersions").into_iter().enumerate() {
-        if !named(version) {
-            let why = format!(
-                "missing from spec.versions; {version} was previously a storage version, and must remain in spec.versions \
-                 until a storage migration ensures no data remains persisted in {version} and removes {version} from \
-                 status.storedVersions"
-            );
-            let at = Path::new("status").child("storedVersions").index(i);
-            errors.invalid(&at, version, why);
-        }
-    }
-    if is_established && has_usable_bundle(old) && !has_usable_bundle(new) {
-        let now = bundle(new);
-        let at = Path::new("spec").child("conversion").child("webhookClientConfig");
-        let why = "unable to load root certificates: unable to parse bytes as PEM block";
-        errors.invalid(&at.child("caBundle"), now, why);
-    }
+    errors.0
 }
 
 fn bundle(crd: &Value) -> &str {
@@ -376,75 +296,6 @@ pub fn has_usable_bundle(crd: &Value) -> bool {
 /// Whether base64 text holds a certificate in PEM.
 fn holds_certificate(text: &str) -> bool {
     String::from_utf8_lossy(&decoded(text)).contains("-----BEGIN CERTIFICATE-----")
-}
-
-fn crd_versions(spec: &Value, at: &Path, errors: &mut Errors) {
-    let versions = spec.list_at("versions");
-    let place = at.child("versions");
-    let (mut seen, mut unique) = (BTreeSet::new(), true);
-    let keeps_all = spec.bool_at("preserveUnknownFields");
-    let with_default = |version: &Value| has_default(version.at("schema.openAPIV3Schema"));
-    if keeps_all && versions.iter().any(with_default) {
-        let why = "must be false in order to use defaults in the schema";
-        errors.invalid(&at.child("preserveUnknownFields"), true, why);
-    }
-    for (i, version) in versions.iter().enumerate() {
-        let name = version.str_at("name");
-        errors.each(&place.index(i).child("name"), name, names::dns_1035_label(name));
-        unique &= seen.insert(name);
-        if !version.has("schema.openAPIV3Schema") {
-            errors.required(&place.index(i).child("schema").child("openAPIV3Schema"), "");
-        }
-    }
-    if !unique {
-        errors.invalid(
-            &place,
-            spec.at("versions").clone(),
-            "must contain unique version names",
-        );
-    }
-    let stored = versions.iter().filter(|v| v.bool_at("storage")).count();
-    if stored != 1 {
-        errors.invalid(
-            &place,
-            spec.at("versions").clone(),
-            "must have exactly one version marked as storage version",
-        );
-    }
-    // Upstream's internal form has the first name once more.
-    if let Some(name) = versions
-        .first()
-        .map(|version| version.str_at("name"))
-        .filter(|name| !name.is_empty())
-    {
-        errors.each(&at.child("version"), name, names::dns_1035_label(name));
-    }
-    if keeps_all {
-        errors.invalid(
-            &at.child("preserveUnknownFields"),
-            true,
-            "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead",
-        );
-    }
-}
-
-/// Whether a schema has a default anywhere.
-fn has_default(schema: &Value) -> bool {
-    let given = |field: &str| schema.get(field).filter(|value| !value.is_null());
-    let one = ["items", "additionalProperties", "not"]
-        .into_iter()
-        .filter_map(given);
-    let several = ["allOf", "anyOf", "oneOf"].into_iter().filter_map(given);
-    let several = several.filter_map(Value::as_array).flatten();
-    let properties = given("properties")
-        .and_then(Value::as_object)
-        .into_iter()
-        .flatten();
-    given("default").is_some()
-        || one
-            .chain(several)
-            .chain(properties.map(|(_, property)| property))
-            .any(has_default)
 }
 
 pub(super) fn supervisor_namespace(spec: &Value, at: &Path, errors: &mut Errors) {

@@ -32,12 +32,38 @@ pub(super) fn name_rule(kind: &KindInfo) -> fn(&str) -> Vec<String> {
     }
 }
 
+/// The name that an object must have by what it says, where its kind wants one, and how that is told.
+fn own_name(kind: &KindInfo, obj: &Value) -> Option<(String, String)> {
+    match (kind.group, kind.kind) {
+        ("apiextensions.k8s.io", "CustomResourceDefinition") => {
+            let name = format!("{}.{}", obj.str_at("spec.names.plural"), obj.str_at("spec.group"));
+            Some((name, "must be spec.names.plural+\".\"+spec.group".to_owned()))
+        }
+        ("apiregistration.k8s.io", "APIService") => {
+            let name = format!("{}.{}", obj.str_at("spec.version"), obj.str_at("spec.group"));
+            let text = format!("must be `spec.version+\".\"+spec.group`: {name:?}");
+            Some((name, text))
+        }
+        _ => None,
+    }
+}
+
 /// Checks the metadata of an object of a kind.
 pub(super) fn create(kind: &KindInfo, obj: &Value, errors: &mut Errors) {
-    check(
+    let own = own_name(kind, obj);
+    let rule = |name: &str, checked: &str| {
+        let mut faults = name_rule(kind)(checked);
+        // Of what cannot be the name of an APIService nothing else is said.
+        let is_other = own.as_ref().filter(|(own, _)| own != name);
+        if let Some((_, text)) = is_other.filter(|_| faults.is_empty() || kind.kind != "APIService") {
+            faults.push(text.clone());
+        }
+        faults
+    };
+    checked(
         obj.at("metadata"),
         kind.namespaced,
-        name_rule(kind),
+        rule,
         &Path::new("metadata"),
         errors,
     );
@@ -51,14 +77,25 @@ pub(super) fn check(
     at: &Path,
     errors: &mut Errors,
 ) {
+    checked(meta, namespaced, |_, name| rule(name), at, errors);
+}
+
+/// The rule is given a name as it is and as it will be: a prefix may end as no name does.
+fn checked(
+    meta: &Value,
+    namespaced: bool,
+    rule: impl Fn(&str, &str) -> Vec<String>,
+    at: &Path,
+    errors: &mut Errors,
+) {
     let (name, base) = (meta.str_at("name"), meta.str_at("generateName"));
     if !base.is_empty() {
-        errors.each(&at.child("generateName"), base, rule(&names::masked(base)));
+        errors.each(&at.child("generateName"), base, rule(base, &names::masked(base)));
     }
     if name.is_empty() {
         errors.required(&at.child("name"), "name or generateName is required");
     } else {
-        errors.each(&at.child("name"), name, rule(name));
+        errors.each(&at.child("name"), name, rule(name, name));
     }
     let namespace = meta.str_at("namespace");
     match (namespaced, namespace.is_empty()) {

@@ -16,7 +16,7 @@ mod endpoints;
 mod errors;
 mod events;
 mod extension;
-pub use extension::has_usable_bundle;
+pub use extension::{definition_names, has_usable_bundle};
 mod flow;
 mod internal;
 pub(crate) use internal::{escaped, line as shown, list_line as shown_list};
@@ -64,6 +64,18 @@ pub fn path_segment(name: &str) -> Vec<String> {
 /// What is wrong with a label of the older rule (RFC 1035), such as the name of a version.
 pub fn dns_1035_label(name: &str) -> Vec<String> {
     names::dns_1035_label(name)
+}
+
+/// What is wrong with a name that may have dots, such as a group.
+pub fn dns_subdomain(name: &str) -> Vec<String> {
+    names::dns_subdomain(name)
+}
+
+/// What is wrong with the way to a webhook.
+pub fn webhook_client(config: &Value, at: &Path) -> Vec<FieldError> {
+    let mut errors = Errors::default();
+    admission::client_config(config, at, &mut errors);
+    errors.0
 }
 
 /// Checks a new object, defaults filled in. No errors means that it may be stored.
@@ -149,6 +161,12 @@ fn subresource(kind: &KindInfo, new: &Value, old: &Value, sub: &str, errors: &mu
         ("status", ("networking.k8s.io", "Ingress")) => network::ingress_status(new, old, errors),
         ("status", ("storage.k8s.io", "VolumeAttachment")) => csi::attachment_status(new, errors),
         ("status", ("flowcontrol.apiserver.k8s.io", _)) => flow::status(new, errors),
+        ("status", ("apiextensions.k8s.io", _)) => {
+            let at = Path::new("status").child("acceptedNames");
+            errors
+                .0
+                .extend(extension::definition_names(new.at("status.acceptedNames"), &at));
+        }
         ("status", _) => status::check(kind, new, old, errors),
         ("finalize", ("", "Namespace")) => core::finalized(new, errors),
         _ => {}
@@ -238,7 +256,8 @@ fn specific(kind: &KindInfo, obj: &Value, old: &Value, errors: &mut Errors) -> b
         ("storage.k8s.io", "StorageClass") => storage::class(obj, errors),
         ("scheduling.k8s.io", "PriorityClass") => extension::priority_class(obj, old, errors),
         ("node.k8s.io", "RuntimeClass") => extension::runtime_class(obj, errors),
-        ("apiextensions.k8s.io", "CustomResourceDefinition") => extension::custom_resource(obj, errors),
+        // It is checked as a whole by those who serve it.
+        ("apiextensions.k8s.io", "CustomResourceDefinition") => {}
         ("apiregistration.k8s.io", "APIService") => extension::api_service(obj, errors),
         ("certificates.k8s.io", "CertificateSigningRequest") => {
             extension::signing_request(spec, &spec_at, errors)
@@ -348,9 +367,6 @@ fn specific_update(kind: &KindInfo, new: &Value, old: &Value, errors: &mut Error
         ("certificates.k8s.io", "ClusterTrustBundle") => certificates::trust_bundle_update(new, old, errors),
         ("scheduling.k8s.io", "PriorityClass") => extension::priority_class_update(new, old, errors),
         ("node.k8s.io", "RuntimeClass") => errors.immutable_top(new, old, "handler"),
-        ("apiextensions.k8s.io", "CustomResourceDefinition") => {
-            extension::custom_resource_update(new, old, errors);
-        }
         _ => {}
     }
 }

@@ -1,5 +1,6 @@
 //! Rules when a definition is written: what does not compile is refused, with the place of the mistake.
 
+use super::super::fieldpath;
 use super::super::shown;
 use super::super::structural::has_unsupported;
 use super::sizes::{Often, SchemaSizes};
@@ -27,7 +28,7 @@ const MOST_EXPENSIVE: usize = 4;
 #[derive(Default)]
 struct Costs {
     total: u64,
-    /// Each with its place.
+    /// Those that count, each with its place.
     each: Vec<(u64, Path)>,
 }
 
@@ -38,7 +39,9 @@ impl Costs {
             errors.push(FieldError::forbidden(&at, too_much(what, cost, RULE_COST)));
         }
         self.total = self.total.saturating_add(cost);
-        self.each.push((cost, at));
+        if cost >= TOTAL_COST / 100 {
+            self.each.push((cost, at));
+        }
     }
 
     /// Refuses rules that together cost too much, and names the most expensive.
@@ -71,17 +74,15 @@ fn too_much(what: &str, cost: u64, limit: u64) -> String {
 }
 
 /// What is known of the rules of a schema so far.
-struct Judged {
-    /// The types are clear: rules can be compiled.
-    is_clear: bool,
+struct Judged<'f> {
     costs: Costs,
     /// What is wrong with the schema and the form of its rules. A rule is compiled when nothing is, at its place or below.
-    faults: Vec<FieldError>,
+    faults: &'f [FieldError],
     /// What is wrong with the expressions.
     errors: Vec<FieldError>,
 }
 
-impl Judged {
+impl Judged<'_> {
     fn has_fault_below(&self, at: &Path) -> bool {
         let is_below = |fault: &FieldError| {
             let rest = fault.path.as_str().strip_prefix(at.as_str());
@@ -91,23 +92,39 @@ impl Judged {
     }
 }
 
-/// Checks all rules of a schema, in which `errors` have been found already.
-pub fn check(schema: &Value, at: &Path, is_clear: bool, errors: &mut Vec<FieldError>) {
+/// Compiles all rules of a structural schema, in which `faults` have been found already.
+pub fn check(schema: &Value, at: &Path, faults: &[FieldError]) -> Vec<FieldError> {
     let mut judged = Judged {
-        is_clear,
         costs: Costs::default(),
-        faults: std::mem::take(errors),
+        faults,
         errors: Vec::new(),
     };
     let here = Here {
         root: true,
         lost: None,
         often: Often::ONCE,
+        untyped: false,
     };
-    walk(schema, schema, here, at, &mut judged);
+    walk(schema, here, at, &mut judged);
     judged.costs.judge(at, &mut judged.errors);
-    errors.append(&mut judged.faults);
-    errors.append(&mut judged.errors);
+    judged.errors
+}
+
+/// Checks what can be seen of the rules of a schema without compiling them.
+pub fn check_form(schema: &Value, at: &Path, errors: &mut Vec<FieldError>) {
+    for (rule, place) in rules_of(schema, at) {
+        form(rule, schema, &place, errors);
+    }
+}
+
+/// The rules of a schema, with their places.
+fn rules_of<'s>(schema: &'s Value, at: &Path) -> Vec<(&'s Value, Path)> {
+    let listed = schema["x-kubernetes-validations"]
+        .as_array()
+        .into_iter()
+        .flatten();
+    let place = |i: usize| at.child("x-kubernetes-validations").index(i);
+    listed.enumerate().map(|(i, rule)| (rule, place(i))).collect()
 }
 
 /// What is known of a place in a schema.
@@ -119,89 +136,63 @@ struct Here<'p> {
     lost: Option<&'p Path>,
     /// How often a value can stand here.
     often: Often,
+    /// Nobody knows the type of something with rules on the way here.
+    untyped: bool,
 }
 
-fn walk(rules: &Value, schema: &Value, here: Here<'_>, at: &Path, judged: &mut Judged) {
+fn walk(schema: &Value, here: Here<'_>, at: &Path, judged: &mut Judged<'_>) {
     let (lost, below) = (here.lost, here.often.below(schema));
+    let listed = rules_of(schema, at);
+    let embedded = here.root || schema["x-kubernetes-embedded-resource"] == true;
+    let ty = match listed.is_empty() || here.untyped {
+        true => None,
+        false => schema_type(schema, embedded),
+    };
     let child = |lost, often| Here {
         root: false,
         lost,
         often,
+        untyped: here.untyped || (!listed.is_empty() && ty.is_none()),
     };
-    for (name, property) in rules["properties"].as_object().into_iter().flatten() {
-        let own = schema["properties"].get(name).unwrap_or(property);
-        let place = at.child("properties").key(name);
-        walk(property, own, child(lost, here.often), &place, judged);
+    let values = &schema["additionalProperties"];
+    if values.is_object() {
+        let place = at.child("additionalProperties");
+        walk(values, child(lost, below), &place, judged);
     }
-    if let Some(items) = rules.get("items").filter(|i| i.is_object()) {
-        let own = schema.get("items").unwrap_or(items);
-        let lost_here = match schema["x-kubernetes-list-type"] == "map" {
+    // Of maps of a sort that is not known, nothing is either.
+    let lost_fields = match schema["x-kubernetes-map-type"].as_str() {
+        None | Some("granular" | "atomic") => lost,
+        Some(_) => lost.or(Some(at)),
+    };
+    for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+        let place = at.child("properties").key(name);
+        walk(property, child(lost_fields, here.often), &place, judged);
+    }
+    if schema["items"].is_object() {
+        let lost_items = match schema["x-kubernetes-list-type"] == "map" {
             true => lost,
             false => lost.or(Some(at)),
         };
-        walk(items, own, child(lost_here, below), &at.child("items"), judged);
-    }
-    if let Some(values) = rules.get("additionalProperties").filter(|a| a.is_object()) {
-        let own = schema.get("additionalProperties").unwrap_or(values);
         walk(
-            values,
-            own,
-            child(lost, below),
-            &at.child("additionalProperties"),
+            &schema["items"],
+            child(lost_items, below),
+            &at.child("items"),
             judged,
         );
     }
-    for (i, part) in rules["allOf"].as_array().into_iter().flatten().enumerate() {
-        walk(part, schema, here, &at.child("allOf").index(i), judged);
-    }
-    let listed = rules.get("x-kubernetes-validations").and_then(Value::as_array);
-    let listed = listed.into_iter().flatten().enumerate();
-    let place = |i: usize| at.child("x-kubernetes-validations").index(i);
-    for (i, rule) in listed.clone() {
-        form(rule, schema, &place(i), &mut judged.faults);
-    }
-    if !judged.is_clear || judged.has_fault_below(at) {
+    if listed.is_empty() || judged.has_fault_below(at) {
         return;
     }
-    let embedded = here.root || schema["x-kubernetes-embedded-resource"] == true;
-    let Some(ty) = schema_type(schema, embedded) else {
-        if listed.clone().next().is_some() {
-            let why = "internal error: failed to construct type information for x-kubernetes-validations rules: unable to \
-                       convert structural schema to CEL declarations";
-            let place = at.child("x-kubernetes-validations");
-            judged.errors.push(FieldError::internal(&place, why));
-        }
+    let Some(ty) = ty else {
+        let why = "internal error: failed to construct type information for x-kubernetes-validations rules: unable to \
+                   convert structural schema to CEL declarations";
+        let place = at.child("x-kubernetes-validations");
+        judged.errors.push(FieldError::internal(&place, why));
         return;
     };
-    for (i, rule) in listed {
-        one(rule, &ty, schema, here, &place(i), judged);
+    for (rule, place) in listed {
+        one(rule, &ty, schema, here, &place, judged);
     }
-}
-
-/// Whether a path, `.a.b` or `.a['b']`, leads to a field of a schema.
-fn leads_somewhere(schema: &Value, path: &str) -> bool {
-    let (mut here, mut rest) = (schema, path);
-    while !rest.is_empty() {
-        let step;
-        if let Some(after) = rest.strip_prefix("['") {
-            let Some((name, after)) = after.split_once("']") else {
-                return false;
-            };
-            (step, rest) = (name, after);
-        } else if let Some(after) = rest.strip_prefix('.') {
-            let end = after.find(['.', '[']);
-            (step, rest) = after.split_at(end.unwrap_or(after.len()));
-        } else {
-            return false;
-        }
-        let below = here["properties"].get(step);
-        let more = here.get("additionalProperties").filter(|more| more.is_object());
-        match below.or(more) {
-            Some(schema) if !step.is_empty() => here = schema,
-            _ => return false,
-        }
-    }
-    true
 }
 
 /// Checks what can be seen of a rule without compiling it.
@@ -240,13 +231,13 @@ fn form(rule: &Value, schema: &Value, at: &Path, errors: &mut Vec<FieldError>) {
     if is_broken(path) {
         errors.push(invalid("fieldPath", "must not contain line breaks"));
     }
-    if !path.is_empty() && !has_unsupported(schema) && !leads_somewhere(schema, path) {
+    if !path.is_empty() && !has_unsupported(schema) && fieldpath::follow(path, schema, true).is_err() {
         errors.push(invalid("fieldPath", "must be a valid path"));
     }
 }
 
 /// Compiles a rule.
-fn one(rule: &Value, ty: &Type, schema: &Value, here: Here<'_>, at: &Path, judged: &mut Judged) {
+fn one(rule: &Value, ty: &Type, schema: &Value, here: Here<'_>, at: &Path, judged: &mut Judged<'_>) {
     let Judged { costs, errors, .. } = judged;
     let cost_of = |program: &Program| {
         let each = program.most_cost(&SchemaSizes(schema));
@@ -266,6 +257,26 @@ fn one(rule: &Value, ty: &Type, schema: &Value, here: Here<'_>, at: &Path, judge
         (Some(program), None) => costs.add("estimated rule cost", cost_of(program), place, errors),
         (None, None) => {}
     }
+    // Of a rule that is broken the message is not looked at.
+    if !is_broken && !text(rule, "messageExpression").is_empty() {
+        let (program, fault) = made(&rule["messageExpression"], &env, |ty| match ty {
+            Type::String => Ok(()),
+            _ => Err("must evaluate to a string"),
+        });
+        let place = at.child("messageExpression");
+        match (&program, fault) {
+            (_, Some(fault)) => {
+                let why = format!("messageExpression {}", fault.trim_start_matches("program "));
+                errors.push(wrong("messageExpression", &why));
+            }
+            (Some(program), None) => {
+                // It counts once, however often values stand here.
+                let cost = program.most_cost(&SchemaSizes(schema));
+                costs.add("estimated messageExpression cost", cost, place, errors);
+            }
+            (None, None) => {}
+        }
+    }
     let uses_old = program.is_some_and(|program| program.uses("oldSelf"));
     if let (true, Some(place)) = (uses_old, here.lost) {
         let why =
@@ -275,30 +286,6 @@ fn one(rule: &Value, ty: &Type, schema: &Value, here: Here<'_>, at: &Path, judge
     if !rule["optionalOldSelf"].is_null() && !uses_old {
         let why = "may not be set if oldSelf is not used in rule";
         errors.push(invalid("optionalOldSelf", why));
-    }
-    // Of a rule that is broken nothing else is looked at.
-    if is_broken || text(rule, "messageExpression").is_empty() {
-        return;
-    }
-    let (program, fault) = made(&rule["messageExpression"], &env, |ty| match ty {
-        Type::String => Ok(()),
-        _ => Err("must evaluate to a string"),
-    });
-    let place = at.child("messageExpression");
-    match (&program, fault) {
-        (_, Some(fault)) => {
-            let why = format!("messageExpression {}", fault.trim_start_matches("program "));
-            errors.push(wrong("messageExpression", &why));
-        }
-        (Some(program), None) => {
-            costs.add(
-                "estimated messageExpression cost",
-                cost_of(program),
-                place,
-                errors,
-            );
-        }
-        (None, None) => {}
     }
 }
 

@@ -1,7 +1,7 @@
 //! How large values of a structural schema can be, from its `maxItems`, `maxLength` and `maxProperties`, or else from
 //! what fits into a request. With it the cost of a rule is told when the definition is written.
 
-use cel::{Sizes, Step, unescape};
+use cel::{Sizes, Sort, Step, unescape};
 use serde_json::Value;
 
 /// Bytes of a request at most.
@@ -10,8 +10,9 @@ const REQUEST: u64 = 3 << 20;
 /// Sizes below `self` and `oldSelf`, which the schema describes.
 pub struct SchemaSizes<'s>(pub &'s Value);
 
-impl Sizes for SchemaSizes<'_> {
-    fn most(&self, variable: &str, steps: &[Step]) -> Option<u64> {
+impl<'s> SchemaSizes<'s> {
+    /// The schema of what stands at a place; an error for keys of maps, of which nothing is declared.
+    fn at(&self, variable: &str, steps: &[Step]) -> Option<Result<&'s Value, ()>> {
         if !matches!(variable, "self" | "oldSelf") {
             return None;
         }
@@ -25,14 +26,38 @@ impl Sizes for SchemaSizes<'_> {
                 Step::Element => {
                     declared(schema, "items").or_else(|| declared(schema, "additionalProperties"))?
                 }
-                // Of keys nothing is declared, and upstream counts them as empty.
                 Step::Key => {
                     declared(schema, "additionalProperties")?;
-                    return (i + 1 == steps.len()).then_some(0);
+                    return (i + 1 == steps.len()).then_some(Err(()));
                 }
             };
         }
-        size(schema)
+        Some(Ok(schema))
+    }
+}
+
+impl Sizes for SchemaSizes<'_> {
+    fn most(&self, variable: &str, steps: &[Step]) -> Option<u64> {
+        match self.at(variable, steps)? {
+            Ok(schema) => size(schema),
+            // Upstream counts keys as empty.
+            Err(()) => Some(0),
+        }
+    }
+
+    fn sort(&self, variable: &str, steps: &[Step]) -> Sort {
+        match self.at(variable, steps) {
+            None => Sort::Other,
+            Some(Err(())) => Sort::Text,
+            Some(Ok(schema)) if schema["x-kubernetes-int-or-string"] == true => Sort::Any,
+            Some(Ok(schema)) => match (schema["type"].as_str(), schema["format"].as_str()) {
+                (Some("string"), Some("byte")) => Sort::Bytes,
+                (Some("string"), Some("date" | "date-time" | "duration")) => Sort::Other,
+                (Some("string"), _) => Sort::Text,
+                (Some("array"), _) => Sort::List,
+                _ => Sort::Other,
+            },
+        }
     }
 }
 

@@ -69,7 +69,9 @@ fn object_type(schema: &Value, resource: bool, own: &str) -> Option<Type> {
     };
     for (name, property) in schema["properties"].as_object().into_iter().flatten() {
         let embedded = property["x-kubernetes-embedded-resource"] == true;
-        if let Some(ty) = named(property, embedded, &format!("{own}.{name}")) {
+        // A field is called as expressions call it.
+        let called = escape(name).unwrap_or_else(|| name.clone());
+        if let Some(ty) = named(property, embedded, &format!("{own}.{called}")) {
             put(name, ty);
         }
     }
