@@ -121,3 +121,45 @@ fn string(text: &mut String) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn said(body: Value) -> Value {
+        let told = Answer {
+            code: 200,
+            warnings: Vec::new(),
+            body,
+        };
+        answer(&told).body
+    }
+
+    #[test]
+    fn days_are_counted_as_everybody_does() {
+        for (text, days) in [
+            ("1970-01-01T00:00:00Z", Some(0)),
+            ("1970-03-01T00:00:00Z", Some(59)),
+            ("2000-02-29T12:00:00Z", Some(11_016)),
+            ("2026-01-01T00:00:00Z", Some(20_454)),
+            ("2026-01-01", None),
+            ("not a time, but as long", None),
+        ] {
+            assert_eq!(date(text), days, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_chance_gives_is_taken_out_and_nothing_else() {
+        let object = json!({"metadata": {"uid": "a-uid", "name": "x", "resourceVersion": "7"},
+            "spec": {"ports": [{"nodePort": 31_000, "port": 80}], "volumes": [{"name": "kube-api-access-ab1cd"}]},
+            "message": "must be '01234567-89ab-cdef-0123-456789abcdef' at 0xc000123456"});
+        let wanted = json!({"metadata": {"uid": "UID", "name": "x", "resourceVersion": "RESOURCEVERSION"},
+            "spec": {"ports": [{"nodePort": "PORT", "port": 80}], "volumes": [{"name": "kube-api-access-NAME"}]},
+            "message": "must be 'UID' at POINTER"});
+        assert_eq!(said(object), wanted);
+        let empty = json!({"metadata": {"uid": ""}, "time": "1970-01-01T00:00:00Z"});
+        assert_eq!(said(empty.clone()), empty);
+    }
+}

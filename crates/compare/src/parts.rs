@@ -359,3 +359,38 @@ fn pointers(before: &Value, after: &Value, place: &mut String, found: &mut Vec<(
         _ => found.push((place.clone(), after.clone())),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_difference_says_what_is_new_what_is_other_and_what_is_gone() {
+        let before = json!({"a": 1, "b": {"c": 1, "d": 2}, "e": [1]});
+        let after = json!({"a": 1, "b": {"c": 3}, "e": [1, 2], "f": null});
+        let wanted = json!({"b": {"c": 3, "d": null}, "e": [1, 2], "f": null});
+        assert_eq!(difference(&before, &after), wanted);
+    }
+
+    #[test]
+    fn places_are_written_as_pointers() {
+        let mut found = Vec::new();
+        let (before, after) = (json!({"a/b": {"c~d": 1}}), json!({"a/b": {"c~d": 2}, "e": 3}));
+        pointers(&before, &after, &mut String::new(), &mut found);
+        assert_eq!(
+            found,
+            [("/a~1b/c~0d".to_owned(), json!(2)), ("/e".to_owned(), json!(3))]
+        );
+    }
+
+    #[test]
+    fn the_objects_to_begin_with_are_objects_of_some_kind() {
+        for line in GOOD.lines() {
+            let object: Value = serde_json::from_str(line).expect("JSON");
+            assert!(
+                object["kind"].is_string() && object["apiVersion"].is_string(),
+                "{line}"
+            );
+        }
+    }
+}
