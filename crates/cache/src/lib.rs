@@ -8,9 +8,11 @@
 
 pub mod feed;
 pub mod fields;
+mod json;
 pub mod object;
 pub mod pluck;
 pub mod resource;
+mod scan;
 pub mod view;
 pub mod watcher;
 

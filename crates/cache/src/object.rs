@@ -4,6 +4,7 @@
 //! cheap: the revision, known only after the commit, is spliced in behind that brace; and list items, which upstream
 //! sends without `apiVersion` and `kind`, are a suffix of the same bytes.
 
+use crate::json::{write, write_entry};
 pub use crate::pluck::Uid;
 use crate::pluck::{Links, Plucker};
 use bytes::{BufMut, Bytes, BytesMut};
@@ -260,17 +261,6 @@ fn put_revision(out: &mut BytesMut, revision: u64) {
     out.put_slice(b"\"resourceVersion\":\"");
     out.put_slice(revision.to_string().as_bytes());
     out.put_slice(b"\",");
-}
-
-fn write_entry(out: &mut Vec<u8>, name: &str, value: &Value) {
-    write(out, name);
-    out.push(b':');
-    write(out, value);
-}
-
-fn write<T: serde::Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
-    // Writing JSON values into a vector cannot fail.
-    let _ = serde_json::to_writer(out, value);
 }
 
 fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {

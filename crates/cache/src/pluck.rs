@@ -2,8 +2,7 @@
 //!
 //! Every object that enters the cache passes here, so this skips what it does not want instead of building it.
 
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use std::fmt;
+use crate::scan::{Fault, Scanner};
 use std::hash::{Hash, Hasher};
 
 /// What was found.
@@ -134,117 +133,86 @@ impl Plucker {
     }
 
     /// Reads one object.
-    pub fn pluck(&self, json: &[u8]) -> Result<Plucked, serde_json::Error> {
-        let mut out = Plucked {
-            fields: vec!["".into(); self.count],
-            ..Plucked::default()
+    pub(crate) fn pluck(&self, json: &[u8]) -> Result<Plucked, Fault> {
+        let mut reading = Reading {
+            json: Scanner::new(json),
+            out: Plucked {
+                fields: vec!["".into(); self.count],
+                ..Plucked::default()
+            },
+            owners: Vec::new(),
         };
-        let mut owners = Vec::new();
-        let mut reader = serde_json::Deserializer::from_slice(json);
-        Seed {
-            node: &self.root,
-            out: &mut out,
-            owners: &mut owners,
-        }
-        .deserialize(&mut reader)?;
-        reader.end()?;
-        out.links.owners = owners.into();
-        Ok(out)
+        reading.value(&self.root)?;
+        reading.json.end()?;
+        reading.out.links.owners = reading.owners.into();
+        Ok(reading.out)
     }
 }
 
-struct Seed<'a> {
-    node: &'a Node,
-    out: &'a mut Plucked,
-    owners: &'a mut Vec<Uid>,
+/// What is being put together.
+struct Reading<'j> {
+    json: Scanner<'j>,
+    out: Plucked,
+    owners: Vec<Uid>,
 }
 
-impl Seed<'_> {
-    fn put(self, text: impl AsRef<str> + Into<Box<str>>) {
-        match self.node.sense {
-            Sense::Uid => self.out.links.uid = Uid::of(text.as_ref()),
-            Sense::Owner => self.owners.push(Uid::of(text.as_ref())),
+impl Reading<'_> {
+    fn value(&mut self, node: &Node) -> Result<(), Fault> {
+        match (self.json.peek()?, node.sense) {
+            (b'{', Sense::Labels) => {
+                self.json.open(b'{')?;
+                while let Some(name) = self.json.entry()? {
+                    let value = match self.json.peek()? {
+                        b'"' => self.json.text()?,
+                        _ => self.json.word().map(|_| "".into())?,
+                    };
+                    self.out.labels.push((name.into(), value.into()));
+                }
+            }
+            (b'{', _) => {
+                self.json.open(b'{')?;
+                while let Some(name) = self.json.entry()? {
+                    match node.children.iter().find(|(child, _)| **child == *name) {
+                        Some((_, child)) => self.value(child)?,
+                        None => self.json.skip()?,
+                    }
+                }
+            }
+            (b'[', sense) => {
+                self.json.open(b'[')?;
+                while self.json.item()? {
+                    self.out.links.finalizers |= sense == Sense::Finalizers;
+                    match sense {
+                        Sense::Owners => self.value(node)?,
+                        _ => self.json.skip()?,
+                    }
+                }
+            }
+            (b'"', _) => {
+                let text = self.json.text()?;
+                self.put(node, &text);
+            }
+            _ => {
+                let word = self.json.word()?;
+                self.out.links.controlled |= word == "true" && node.sense == Sense::Controller;
+                if word != "null" {
+                    self.put(node, word);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, node: &Node, text: &str) {
+        match node.sense {
+            Sense::Uid => self.out.links.uid = Uid::of(text),
+            Sense::Owner => self.owners.push(Uid::of(text)),
             Sense::Deletion => self.out.links.deleting = true,
             _ => {}
         }
-        if let Some(slot) = self.node.slot {
+        if let Some(slot) = node.slot {
             self.out.fields[slot] = text.into();
         }
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for Seed<'_> {
-    type Value = ();
-    fn deserialize<D: Deserializer<'de>>(self, d: D) -> Result<(), D::Error> {
-        d.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Seed<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        if self.node.sense == Sense::Labels {
-            while let Some((k, v)) = map.next_entry::<Box<str>, Option<Box<str>>>()? {
-                self.out.labels.push((k, v.unwrap_or_default()));
-            }
-            return Ok(());
-        }
-        while let Some(key) = map.next_key::<std::borrow::Cow<'de, str>>()? {
-            match self.node.children.iter().find(|(name, _)| **name == *key) {
-                Some((_, node)) => map.next_value_seed(Seed {
-                    node,
-                    out: self.out,
-                    owners: self.owners,
-                })?,
-                None => drop(map.next_value::<IgnoredAny>()?),
-            }
-        }
-        Ok(())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        if self.node.sense == Sense::Owners {
-            while let Some(()) = seq.next_element_seed(Seed {
-                node: self.node,
-                out: &mut *self.out,
-                owners: &mut *self.owners,
-            })? {}
-            return Ok(());
-        }
-        while seq.next_element::<IgnoredAny>()?.is_some() {
-            self.out.links.finalizers |= self.node.sense == Sense::Finalizers;
-        }
-        Ok(())
-    }
-
-    fn visit_str<E>(self, v: &str) -> Result<(), E> {
-        self.put(v);
-        Ok(())
-    }
-    fn visit_bool<E>(self, v: bool) -> Result<(), E> {
-        self.out.links.controlled |= v && self.node.sense == Sense::Controller;
-        self.put(v.to_string());
-        Ok(())
-    }
-    fn visit_i64<E>(self, v: i64) -> Result<(), E> {
-        self.put(v.to_string());
-        Ok(())
-    }
-    fn visit_u64<E>(self, v: u64) -> Result<(), E> {
-        self.put(v.to_string());
-        Ok(())
-    }
-    fn visit_f64<E>(self, v: f64) -> Result<(), E> {
-        self.put(v.to_string());
-        Ok(())
-    }
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
     }
 }
 

@@ -53,11 +53,23 @@ impl Path {
     }
 
     fn with(&self, parts: [&str; 3]) -> Self {
-        let mut text = SmallVec::from_slice(&self.0);
-        for part in parts {
-            text.extend_from_slice(part.as_bytes());
+        let parts = [
+            &self.0,
+            parts[0].as_bytes(),
+            parts[1].as_bytes(),
+            parts[2].as_bytes(),
+        ];
+        let length = parts.iter().map(|part| part.len()).sum();
+        if length > USUAL {
+            return Self(SmallVec::from_vec(parts.concat()));
         }
-        Self(text)
+        let mut text = [0; USUAL];
+        let mut end = 0;
+        for part in parts {
+            text[end..end + part.len()].copy_from_slice(part);
+            end += part.len();
+        }
+        Self(SmallVec::from_buf_and_len(text, length))
     }
 
     /// The text.

@@ -71,14 +71,25 @@ impl FromStr for Quantity {
         } = parts(text)?;
         let (unit, format) = unit(suffix).ok_or(ParseQuantityError::Suffix)?;
         let sign = if negative { -1 } else { 1 };
-        let digits = format!("0{whole}{fraction}");
-        let mantissa = digits.parse::<i128>().unwrap_or(i128::MAX).saturating_mul(sign);
+        let mantissa = number(whole, fraction).saturating_mul(sign);
         let decimals = i32::try_from(fraction.len()).unwrap_or(i32::MAX);
         Ok(Self {
             nano: scale(mantissa, decimals, unit),
             format,
         })
     }
+}
+
+/// The number that two rows of digits are, one behind the other; what is too large is the largest there is.
+fn number(whole: &str, fraction: &str) -> i128 {
+    let mut digits = whole.bytes().chain(fraction.bytes());
+    if whole.len() + fraction.len() <= 18 {
+        return i128::from(digits.fold(0_i64, |sum, digit| sum * 10 + i64::from(digit - b'0')));
+    }
+    let number = digits.try_fold(0_i128, |sum, digit| {
+        sum.checked_mul(10)?.checked_add(i128::from(digit - b'0'))
+    });
+    number.unwrap_or(i128::MAX)
 }
 
 /// The parts of a text that looks like a quantity.
@@ -126,6 +137,9 @@ enum Unit {
 }
 
 fn unit(suffix: &str) -> Option<(Unit, Format)> {
+    if suffix.is_empty() {
+        return Some((Unit::Power(0), Format::DecimalSi));
+    }
     if let Some((_, bits)) = BINARY.iter().find(|(name, _)| *name == suffix) {
         return Some((Unit::Bits(*bits), Format::BinarySi));
     }
@@ -146,9 +160,7 @@ fn scale(mantissa: i128, decimals: i32, unit: Unit) -> i128 {
         Unit::Power(exponent) => {
             let power = exponent.saturating_add(9).saturating_sub(decimals);
             match power >= 0 && mantissa != 0 {
-                true => 10_i128
-                    .checked_pow(power.unsigned_abs())
-                    .and_then(|factor| mantissa.checked_mul(factor)),
+                true => ten_to_the(power.unsigned_abs()).and_then(|factor| mantissa.checked_mul(factor)),
                 false => divide_up(mantissa, power.saturating_neg().max(0)),
             }
         }
@@ -156,11 +168,33 @@ fn scale(mantissa: i128, decimals: i32, unit: Unit) -> i128 {
     scaled.unwrap_or(largest)
 }
 
+fn ten_to_the(power: u32) -> Option<i128> {
+    const POWERS: [i128; 39] = {
+        let mut powers = [1; 39];
+        let mut at = 1;
+        while at < powers.len() {
+            powers[at] = powers[at - 1] * 10;
+            at += 1;
+        }
+        powers
+    };
+    POWERS.get(power as usize).copied()
+}
+
 /// Divides by a power of ten, away from zero: upstream never rounds a request down.
 fn divide_up(value: i128, decimals: i32) -> Option<i128> {
-    let Some(divisor) = 10_i128.checked_pow(decimals.unsigned_abs()) else {
+    if decimals == 0 {
+        return Some(value);
+    }
+    let Some(divisor) = ten_to_the(decimals.unsigned_abs()) else {
         return Some(value.signum());
     };
+    // Nearly all numbers are small, and the division of large ones is slow.
+    if let (Ok(value), Ok(divisor)) = (i64::try_from(value), i64::try_from(divisor)) {
+        let quotient = value / divisor;
+        let up = if value % divisor == 0 { 0 } else { value.signum() };
+        return Some(i128::from(quotient + up));
+    }
     let quotient = value / divisor;
     Some(if value % divisor == 0 {
         quotient

@@ -8,6 +8,7 @@
 //! `enums.txt` says which values a field may have, which upstream's schema leaves out, but not its servers.
 //! Upstream's schema has no defaults; the few that list keys need stand in [`KEY_DEFAULTS`].
 
+mod fields;
 mod gotypes;
 
 use std::collections::{BTreeMap, HashMap};
@@ -15,6 +16,7 @@ use std::sync::LazyLock;
 
 use serde_json::Value;
 
+pub use fields::Fields;
 pub use gotypes::{GoField, go_field};
 
 /// The definitions of upstream, as JSON text.
@@ -160,7 +162,7 @@ pub struct Field {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Definition {
     /// Fields by name.
-    pub fields: BTreeMap<String, Field>,
+    pub fields: Fields,
     /// Names of fields that must be there.
     pub required: Vec<String>,
     /// `x-kubernetes-map-type: atomic` on the type itself.
@@ -339,7 +341,7 @@ fn custom_type(schema: &Value, resource: bool, open: bool) -> Type {
                 return Type::Map(Box::new(custom_type(more, false, open)));
             }
             let fields = schema["properties"].as_object().into_iter().flatten();
-            let mut fields: BTreeMap<String, Field> = fields
+            let mut fields: Fields = fields
                 .map(|(name, field)| (name.clone(), custom_field(custom_type(field, false, open), field)))
                 .collect();
             let more = match known {

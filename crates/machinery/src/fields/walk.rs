@@ -85,7 +85,7 @@ impl<'t> Walker<'t> {
             table.reference(kind.schema)
         } else {
             // A custom kind: its metadata is known, the rest deduced.
-            let mut fields = BTreeMap::new();
+            let mut fields = schema::Fields::default();
             let meta = schema::Field {
                 ty: table.reference(OBJECT_META),
                 patch_strategy: String::new(),

@@ -186,7 +186,7 @@ fn object_type(name: &str, definition: &Definition, depth: usize) -> Type {
         name: name.to_string(),
         ..ObjectType::default()
     };
-    for (json, field) in &definition.fields {
+    for (json, field) in definition.fields.iter() {
         if let Some(name) = escape(json) {
             let (json, ty) = (json.to_string(), field_type(&field.ty, depth));
             object.fields.insert(name, Field { json, ty });
