@@ -116,17 +116,20 @@ impl ApiServer {
         };
         let notes = answered.notes.clone();
         let _counted = (!is_lasting(&attributes)).then(|| self.metrics.begin(attributes.is_read_only()));
-        let work = self.checked(incoming, &attributes, connection, &mut answered);
-        let work = AssertUnwindSafe(work).catch_unwind();
-        let outcome = match is_lasting(&attributes) {
-            true => work.await,
-            false => match tokio::time::timeout(DEADLINE, work).await {
-                Ok(outcome) => outcome,
-                Err(_) => Ok(Err(Status::timeout(
-                    "request did not complete within the allotted timeout",
-                    0,
-                ))),
-            },
+        let outcome = {
+            // It is large, and stays where it is made: who waits for it has a pointer.
+            let work = std::pin::pin!(self.checked(incoming, &attributes, connection, &mut answered));
+            let work = AssertUnwindSafe(work).catch_unwind();
+            match is_lasting(&attributes) {
+                true => work.await,
+                false => match tokio::time::timeout(DEADLINE, work).await {
+                    Ok(outcome) => outcome,
+                    Err(_) => Ok(Err(Status::timeout(
+                        "request did not complete within the allotted timeout",
+                        0,
+                    ))),
+                },
+            }
         };
         let mut response = match outcome {
             Ok(Ok(response)) => response,

@@ -164,7 +164,8 @@ impl ApiServer {
                 if let Some(refused) = unfit(&request) {
                     return Ok::<_, Infallible>(refused);
                 }
-                let response = server.handle(request.map(body::adopt), connection).await;
+                // Those who serve the connection hand this future on several times; what is large in it has its own place.
+                let response = Box::pin(server.handle(request.map(body::adopt), connection)).await;
                 if response.status() == http::StatusCode::SWITCHING_PROTOCOLS {
                     talk.upgraded.store(true, Ordering::Relaxed);
                 }

@@ -63,12 +63,27 @@ fn write_text(out: &mut Vec<u8>, text: &str) {
 
 /// Whether nothing in a text has to be escaped.
 fn is_plain(text: &[u8]) -> bool {
-    let one = |byte: u8| byte >= b' ' && byte != b'"' && byte != b'\\';
-    let (eights, rest) = text.as_chunks::<8>();
-    let some = eights
-        .iter()
-        .fold(0, |some, eight| some | to_escape(u64::from_le_bytes(*eight)));
-    some == 0 && rest.iter().all(|byte| one(*byte))
+    let mut rest = text;
+    while let Some((eight, more)) = rest.split_first_chunk::<8>() {
+        if to_escape(u64::from_le_bytes(*eight)) != 0 {
+            return false;
+        }
+        rest = more;
+    }
+    // What is left, together with bytes that have been looked at.
+    match (
+        text.last_chunk::<8>(),
+        text.first_chunk::<4>(),
+        text.last_chunk::<4>(),
+    ) {
+        _ if rest.is_empty() => true,
+        (Some(eight), ..) => to_escape(u64::from_le_bytes(*eight)) == 0,
+        (_, Some(first), Some(last)) => {
+            let (first, last) = (u32::from_le_bytes(*first), u32::from_le_bytes(*last));
+            to_escape(u64::from(first) << 32 | u64::from(last)) == 0
+        }
+        _ => rest.iter().all(|byte| *byte >= b' ' && !b"\"\\".contains(byte)),
+    }
 }
 
 /// Not zero when one of eight bytes has to be escaped.

@@ -131,53 +131,34 @@ impl<'j> Scanner<'j> {
     }
 
     fn past_brackets(&mut self) -> Result<(), Fault> {
-        let mut depth = 0;
-        loop {
-            let Some(byte) = self.json.get(self.at) else {
-                return Err(self.fault("a bracket is not closed"));
-            };
-            self.at += 1;
+        let (json, mut at, mut depth) = (self.json, self.at, 0);
+        while let Some(byte) = json.get(at) {
+            at += 1;
             match byte {
-                b'"' => drop(self.past_quote()?),
+                b'"' => match past_quote(json, at) {
+                    Some((end, _)) => at = end,
+                    None => break,
+                },
                 b'{' | b'[' => depth += 1,
                 b'}' | b']' => {
                     depth -= 1;
                     if depth == 0 {
+                        self.at = at;
                         return Ok(());
                     }
                 }
                 _ => {}
             }
         }
+        Err(self.fault("a bracket is not closed"))
     }
 
     /// Goes from within a text past its end; whether something in it is escaped.
     fn past_quote(&mut self) -> Result<bool, Fault> {
-        let mut escaped = false;
-        loop {
-            // Eight bytes at a time, as long as none of them is special.
-            while let Some(eight) = self.json.get(self.at..).and_then(<[u8]>::first_chunk::<8>) {
-                match first_special(u64::from_le_bytes(*eight)) {
-                    8 => self.at += 8,
-                    before => {
-                        self.at += before;
-                        break;
-                    }
-                }
-            }
-            match self.json.get(self.at) {
-                Some(b'"') => {
-                    self.at += 1;
-                    return Ok(escaped);
-                }
-                Some(b'\\') => {
-                    escaped = true;
-                    self.at += 2;
-                }
-                Some(_) => self.at += 1,
-                None => return Err(self.fault("a text does not end")),
-            }
-        }
+        let (end, escaped) =
+            past_quote(self.json, self.at).ok_or_else(|| self.fault("a text does not end"))?;
+        self.at = end;
+        Ok(escaped)
     }
 
     /// Nothing may follow.
@@ -185,6 +166,29 @@ impl<'j> Scanner<'j> {
         match self.peek() {
             Err(_) => Ok(()),
             Ok(_) => Err(self.fault("more than one value")),
+        }
+    }
+}
+
+/// Where a text ends that has begun before `at`, and whether something in it is escaped.
+fn past_quote(json: &[u8], mut at: usize) -> Option<(usize, bool)> {
+    let mut escaped = false;
+    loop {
+        // Eight bytes at a time, as long as none of them is special.
+        while let Some(eight) = json.get(at..)?.first_chunk::<8>() {
+            let before = first_special(u64::from_le_bytes(*eight));
+            at += before;
+            if before < 8 {
+                break;
+            }
+        }
+        match json.get(at)? {
+            b'"' => return Some((at + 1, escaped)),
+            b'\\' => {
+                escaped = true;
+                at += 2;
+            }
+            _ => at += 1,
         }
     }
 }

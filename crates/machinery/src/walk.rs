@@ -65,6 +65,14 @@ fn first_step(path: &str) -> (&str, Option<&str>) {
     }
 }
 
+/// A dotted path without its last step, and that step.
+fn holder_and_field(path: &str) -> (&str, &str) {
+    match path.bytes().rposition(|byte| byte == b'.') {
+        Some(dot) => (&path[..dot], &path[dot + 1..]),
+        None => ("", path),
+    }
+}
+
 impl At for Value {
     fn at(&self, path: &str) -> &Value {
         let (mut here, mut left) = (self, path);
@@ -84,24 +92,30 @@ impl At for Value {
 /// The fields of an object at a dotted path, made when absent. None when something there is no object.
 pub(crate) fn fields_mut<'a>(value: &'a mut Value, path: &str) -> Option<&'a mut Fields> {
     let mut here = value;
-    if !path.is_empty() {
-        for step in path.split('.') {
-            let map = here.as_object_mut()?;
-            let next = map.entry(step).or_insert(Value::Null);
-            if next.is_null() {
-                *next = Value::Object(Fields::new());
-            }
-            here = next;
+    let mut left = Some(path).filter(|path| !path.is_empty());
+    while let Some(path) = left {
+        let (step, rest) = first_step(path);
+        let map = here.as_object_mut()?;
+        // Twice looked for where it is not there, and no name made where it is.
+        if !map.contains_key(step) {
+            map.insert(step.to_owned(), Value::Null);
         }
+        let next = map.get_mut(step)?;
+        if next.is_null() {
+            *next = Value::Object(Fields::new());
+        }
+        (here, left) = (next, rest);
     }
     here.as_object_mut()
 }
 
 /// The value at a dotted path, when there is one that is not null.
 pub(crate) fn get_mut<'a>(value: &'a mut Value, path: &str) -> Option<&'a mut Value> {
-    let mut here = value;
-    for step in path.split('.') {
+    let (mut here, mut left) = (value, Some(path));
+    while let Some(path) = left {
+        let (step, rest) = first_step(path);
         here = here.as_object_mut()?.get_mut(step)?;
+        left = rest;
     }
     (!here.is_null()).then_some(here)
 }
@@ -115,7 +129,7 @@ pub(crate) fn each_mut(value: &mut Value, path: &str, mut f: impl FnMut(&mut Val
 
 /// Sets a field at a dotted path, making the objects on the way.
 pub(crate) fn set(value: &mut Value, path: &str, new: impl Into<Value>) {
-    let (parent, field) = path.rsplit_once('.').unwrap_or(("", path));
+    let (parent, field) = holder_and_field(path);
     if let Some(map) = fields_mut(value, parent) {
         map.insert(field.to_string(), new.into());
     }
@@ -137,7 +151,7 @@ pub(crate) fn or_set_empty(value: &mut Value, path: &str, new: impl Into<Value>)
 
 /// Removes a field at a dotted path.
 pub(crate) fn unset(value: &mut Value, path: &str) {
-    let (parent, field) = path.rsplit_once('.').unwrap_or(("", path));
+    let (parent, field) = holder_and_field(path);
     let holder = if parent.is_empty() {
         Some(value)
     } else {

@@ -444,8 +444,11 @@ impl<'t> Checker<'t> {
                 })
             }
             (Type::String(format), Value::String(text)) => {
-                let micro = matches!(at.step, At::Field(_, field) if omit::is_micro(owner, field));
-                Ok(text_form(format, text, micro)?)
+                if format == "date-time" {
+                    let micro = matches!(at.step, At::Field(_, field) if omit::is_micro(owner, field));
+                    time::fault(text, micro).map_or(Ok(()), Err)?;
+                }
+                Ok(())
             }
             // Go reads bytes from a list of numbers as well.
             (Type::String(format), Value::Array(bytes)) if format == "byte" => match bytes_of(bytes) {
@@ -571,13 +574,6 @@ fn bytes_of(bytes: &[Value]) -> Result<String, String> {
     };
     let bytes: Vec<u8> = bytes.iter().map(byte).collect::<Result<_, _>>()?;
     Ok(STANDARD.encode(bytes))
-}
-
-fn text_form(format: &str, text: &str, micro: bool) -> Result<(), String> {
-    match format {
-        "date-time" => time::fault(text, micro).map_or(Ok(()), Err),
-        _ => Ok(()),
-    }
 }
 
 /// Checks bytes in base64, and writes them as Go does: bits that are left over are no fault to it, and are gone then.

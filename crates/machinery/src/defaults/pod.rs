@@ -115,8 +115,11 @@ fn container(c: &mut Value) {
     or_set(c, "resources", json!({}));
     each_mut(c, "ports", |p| or_set_empty(p, "protocol", "TCP"));
     each_mut(c, "env", |e| {
-        field_ref(e, "valueFrom.fieldRef");
-        if let Some(reference) = get_mut(e, "valueFrom.fileKeyRef") {
+        let Some(source) = get_mut(e, "valueFrom") else {
+            return;
+        };
+        field_ref(source, "fieldRef");
+        if let Some(reference) = get_mut(source, "fileKeyRef") {
             or_set(reference, "optional", false);
         }
     });

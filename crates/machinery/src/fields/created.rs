@@ -36,44 +36,49 @@ impl Walker<'_> {
 
     /// What is written at an element whose value is not that of a blank object, `base`.
     fn fields_of(&self, shape: Shape, value: &Value, base: Option<&Value>) -> Value {
-        let mut out = Map::new();
         if is_leaf(shape, value) {
-            return Value::Object(out);
+            return nothing();
         }
+        // In the order of their names, of which a map is made faster than entry by entry.
+        let mut out = Vec::new();
         if base.is_none() {
-            out.insert(".".to_owned(), Value::Object(Map::new()));
+            out.push((".".to_owned(), nothing()));
         }
         match (shape, value) {
             (Shape::Keyed(list), Value::Array(items)) => {
                 let shape = self.shape(Some(&list.items), false);
-                for (element, alike) in self.keyed(list, items) {
-                    let fields = match alike.as_slice() {
-                        [item] => self.fields_of(shape, item, None),
+                let mut elements: Vec<_> = self.elements(list, items).collect();
+                elements.sort_by(|(a, _), (b, _)| a.cmp(b));
+                out.extend(elements.chunk_by_mut(|(a, _), (b, _)| a == b).map(|alike| {
+                    let fields = match alike {
+                        [(_, item)] => self.fields_of(shape, item, None),
                         // Items that share a key are owned together, as a whole.
-                        _ => Value::Object(Map::new()),
+                        _ => nothing(),
                     };
-                    out.insert(element, fields);
-                }
+                    (std::mem::take(&mut alike[0].0), fields)
+                }));
             }
             (Shape::Set, Value::Array(items)) => {
-                let members = items
-                    .iter()
-                    .map(|item| (format!("v:{item}"), Value::Object(Map::new())));
-                out.extend(members);
+                out.extend(items.iter().map(|item| (format!("v:{item}"), nothing())));
             }
             (_, Value::Object(fields)) => {
                 for (name, value) in fields {
                     let base = base.and_then(|base| base.get(name));
                     if base != Some(value) {
                         let below = self.fields_of(self.field(shape, name).0, value, base);
-                        out.insert(field_element(name), below);
+                        out.push((field_element(name), below));
                     }
                 }
             }
             _ => {}
         }
-        Value::Object(out)
+        Value::Object(out.into_iter().collect())
     }
+}
+
+/// What stands at an element that has none below it.
+fn nothing() -> Value {
+    Value::Object(Map::new())
 }
 
 #[cfg(test)]

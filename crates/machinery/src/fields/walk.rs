@@ -114,18 +114,26 @@ impl<'t> Walker<'t> {
 
     /// The items of a keyed list by their keys.
     pub(super) fn keyed<'v>(&self, list: &List, items: &'v [Value]) -> BTreeMap<String, Vec<&'v Value>> {
-        let lacks = |item: &Value| {
-            let mut keys = list.map_keys.iter();
-            keys.any(|key| item.get(key).is_none() && !list.key_defaults.contains_key(key))
-        };
-        if items.iter().any(lacks) {
-            self.keyless.set(true);
-        }
         let mut out: BTreeMap<String, Vec<&Value>> = BTreeMap::new();
-        for item in items {
-            out.entry(key(list, item)).or_default().push(item);
+        for (element, item) in self.elements(list, items) {
+            out.entry(element).or_default().push(item);
         }
         out
+    }
+
+    /// The items of a keyed list behind their path elements, in their own order.
+    pub(super) fn elements<'v>(
+        &self,
+        list: &List,
+        items: &'v [Value],
+    ) -> impl Iterator<Item = (String, &'v Value)> {
+        items.iter().map(move |item| {
+            let (element, whole) = element(list, item);
+            if !whole {
+                self.keyless.set(true);
+            }
+            (element, item)
+        })
     }
 
     pub(super) fn shape<'a>(&'a self, ty: Option<&'a Type>, atomic: bool) -> Shape<'a> {
@@ -474,28 +482,54 @@ fn items(list: Option<&Value>) -> &[Value] {
     list.and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
-/// The path element of an item of a keyed list. A key that is left out has its default; one that is null is that.
+/// The path element of an item of a keyed list.
 pub(super) fn key(list: &List, item: &Value) -> String {
-    let mut keys: Vec<(&str, &Value)> = list
-        .map_keys
-        .iter()
-        .filter_map(|name| {
-            Some((
-                name.as_str(),
-                item.get(name).or_else(|| list.key_defaults.get(name))?,
-            ))
-        })
-        .collect();
-    keys.sort_by_key(|(name, _)| *name);
-    let mut out = String::with_capacity(32);
+    element(list, item).0
+}
+
+/// The path element of an item of a keyed list, and whether the item says something of each key or need not. A key that is
+/// left out has its default; one that is null is that.
+fn element(list: &List, item: &Value) -> (String, bool) {
+    let mut whole = true;
+    let mut out = String::with_capacity(48);
     out.push_str("k:{");
-    for (at, (name, value)) in keys.iter().enumerate() {
-        let comma = if at == 0 { "" } else { "," };
-        // Writing into a string cannot fail; names of fields need no escapes.
-        let _ = write!(out, "{comma}\"{name}\":{value}");
+    let mut write_key = |name: &str| {
+        let Some(value) = item.get(name).or_else(|| list.key_defaults.get(name)) else {
+            whole = false;
+            return;
+        };
+        if !out.ends_with('{') {
+            out.push(',');
+        }
+        // Names of fields need no escapes.
+        for part in ["\"", name, "\":"] {
+            out.push_str(part);
+        }
+        match value {
+            Value::String(text) if text.bytes().all(is_plain) => {
+                for part in ["\"", text, "\""] {
+                    out.push_str(part);
+                }
+            }
+            // Writing into a string cannot fail.
+            value => drop(write!(out, "{value}")),
+        }
+    };
+    match list.map_keys.as_slice() {
+        [name] => write_key(name),
+        names => {
+            let mut names: Vec<&String> = names.iter().collect();
+            names.sort();
+            names.into_iter().for_each(|name| write_key(name));
+        }
     }
     out.push('}');
-    out
+    (out, whole)
+}
+
+/// What JSON shows as it is.
+fn is_plain(byte: u8) -> bool {
+    (b' '..=b'~').contains(&byte) && byte != b'"' && byte != b'\\'
 }
 
 /// Items that only the live list has keep their place before the next shared one; the rest is in the applied order.

@@ -16,6 +16,22 @@ const LISTS: [&str; 3] = [
 
 /// Completes a new Pod.
 pub(super) fn create(pod: &mut Value) {
+    selectors(pod);
+    if has_annotation_below(pod, APP_ARMOR) {
+        profiles(pod);
+    }
+}
+
+/// Whether an annotation's name begins so.
+pub(crate) fn has_annotation_below(pod: &Value, prefix: &str) -> bool {
+    let annotations = pod.at("metadata.annotations").as_object();
+    annotations.is_some_and(|all| all.keys().any(|name| name.starts_with(prefix)))
+}
+
+fn selectors(pod: &mut Value) {
+    if !pod.has("spec.affinity") && !pod.has("spec.topologySpreadConstraints") {
+        return;
+    }
     let labels = pod.at("metadata.labels").clone();
     for kind in ["podAffinity", "podAntiAffinity"] {
         let at = |list: &str| format!("spec.affinity.{kind}.{list}DuringSchedulingIgnoredDuringExecution");
@@ -29,7 +45,6 @@ pub(super) fn create(pod: &mut Value) {
     each_mut(pod, "spec.topologySpreadConstraints", |term| {
         own_labels(term, &labels)
     });
-    profiles(pod);
 }
 
 /// Adds what is said of the Pod's own labels to a selector, if there is one.

@@ -193,7 +193,10 @@ fn of_name(object: &Value, used: &str) -> Vec<String> {
 
 /// Warnings about a Pod as it was sent: of annotations that are fields since, before they are written into those.
 pub fn early_warnings(kind: &KindInfo, new: &Value) -> Vec<String> {
-    if (kind.group, kind.kind) != ("", "Pod") || new.str_at("spec.os.name") == "windows" {
+    if (kind.group, kind.kind) != ("", "Pod")
+        || !strategy::has_annotation_below(new, strategy::APP_ARMOR)
+        || new.str_at("spec.os.name") == "windows"
+    {
         return Vec::new();
     }
     let all = all_containers(new.at("spec"), &Path::new("spec"));
@@ -256,14 +259,18 @@ fn of_pod(pod: &Value, above: Option<&Path>) -> Vec<String> {
     if !spec.has(profile) && annotations.get(SECCOMP).is_some() {
         out.push(format!("{}: {seccomp}", annotation(SECCOMP)));
     }
+    let (by_seccomp, by_app_armor) = (
+        strategy::has_annotation_below(pod, CONTAINER_SECCOMP),
+        strategy::has_annotation_below(pod, strategy::APP_ARMOR),
+    );
     for (container, place) in all_containers(spec, &at) {
-        if annotations.is_object() && !container.has(profile) {
+        if by_seccomp && !container.has(profile) {
             let name = format!("{CONTAINER_SECCOMP}{}", container.str_at("name"));
             if annotations.get(&name).is_some() {
                 out.push(format!("{}: {seccomp}", annotation(&name)));
             }
         }
-        if above.is_some() {
+        if by_app_armor && above.is_some() {
             out.extend(app_armor(container, pod, &below("metadata")));
         }
         let amounts = ["limits", "requests"].map(|field| {
@@ -461,9 +468,12 @@ fn variables(container: &Value, at: &Path, out: &mut Vec<String>) {
     let mut seen = BTreeSet::new();
     for (i, variable) in container.list_at("env").iter().enumerate() {
         let (name, value) = (variable.str_at("name"), variable.str_at("value"));
+        if seen.insert(name) {
+            continue;
+        }
         let reference = format!("$({name})");
         let builds = !variable.has("valueFrom") && value != reference && value.contains(&reference);
-        if !seen.insert(name) && !builds {
+        if !builds {
             let place = at.child("env").index(i);
             out.push(format!(
                 "{place}: hides previous definition of {name:?}, which may be dropped when using apply"

@@ -109,6 +109,14 @@ pub(super) fn update(new: &Value, old: &Value, errors: &mut Errors) {
 
 /// Checks that a profile says the same by annotation as by field.
 pub(super) fn profiles(annotations: &Value, spec: &Value, at: &Path, errors: &mut Errors) {
+    let is_profile =
+        |name: &String| name == SECCOMP || name.starts_with(CONTAINER_SECCOMP) || name.starts_with(APP_ARMOR);
+    if !annotations
+        .as_object()
+        .is_some_and(|all| all.keys().any(is_profile))
+    {
+        return;
+    }
     let text = |name: &str| annotations.get(name).and_then(Value::as_str);
     let place = at.child("securityContext").child("seccompProfile");
     if let Some(annotation) = text(SECCOMP) {

@@ -48,22 +48,22 @@ const RESOURCES: [&str; 6] = [
 /// Checks the list of variables.
 pub(super) fn variables(list: &Value, at: &Path, errors: &mut Errors) {
     for (i, variable) in list.as_array().into_iter().flatten().enumerate() {
-        let place = at.index(i);
         let name = variable.str_at("name");
         if name.is_empty() {
-            errors.required(&place.child("name"), "");
-        } else {
-            errors.each(&place.child("name"), name, names::env_name(name));
+            errors.required(&at.index(i).child("name"), "");
+        } else if let wrong = names::env_name(name)
+            && !wrong.is_empty()
+        {
+            errors.each(&at.index(i).child("name"), name, wrong);
         }
-        value_from(variable, &place.child("valueFrom"), errors);
+        if variable.has("valueFrom") {
+            value_from(variable, &at.index(i).child("valueFrom"), errors);
+        }
     }
 }
 
 fn value_from(variable: &Value, at: &Path, errors: &mut Errors) {
     let source = variable.at("valueFrom");
-    if source.is_null() {
-        return;
-    }
     if source.has("fieldRef") {
         field_ref(source.at("fieldRef"), &ENV_FIELDS, &at.child("fieldRef"), errors);
     }

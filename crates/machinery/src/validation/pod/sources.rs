@@ -97,10 +97,13 @@ pub(super) fn volumes<'v>(list: &'v [Value], of: Of, at: &Path, errors: &mut Err
 /// Checks that there is exactly one source, and that one.
 fn sources(volume: &Value, of: Of, at: &Path, errors: &mut Errors) {
     let mut found = false;
-    for (kind, place, refused) in SOURCES
-        .into_iter()
-        .filter(|(kind, ..)| volume.at(kind).is_object())
-    {
+    // Usually there is one beside the name, where the table below is long.
+    let fields = volume.as_object().into_iter().flatten();
+    let given = fields.filter(|(_, source)| source.is_object());
+    let known = given.filter_map(|(name, _)| SOURCES.iter().position(|(kind, ..)| kind == name));
+    let mut known: Vec<usize> = known.collect();
+    known.sort_unstable();
+    for (kind, place, refused) in known.into_iter().map(|at| SOURCES[at]) {
         if found {
             errors.forbidden(&at.child(refused), "may not specify more than 1 volume type");
         } else {
