@@ -60,11 +60,13 @@ impl Certificates {
 fn attested<'a>(request: &'a AdmissionRequest<'_>) -> Option<&'a str> {
     let a = request.attributes;
     let bundle = a.group == GROUP && a.resource == "clustertrustbundles" && a.subresource.is_empty();
+    if !bundle || !matches!(request.operation, Operation::Create | Operation::Update) {
+        return None;
+    }
     let spec = &request.object["spec"];
     let unchanged = request.old.is_some_and(|old| old["spec"] == *spec);
-    let written = matches!(request.operation, Operation::Create | Operation::Update);
     let signer = spec["signerName"].as_str().filter(|signer| !signer.is_empty());
-    signer.filter(|_| bundle && written && !unchanged)
+    signer.filter(|_| !unchanged)
 }
 
 /// Whether a signer's word changes: the certificate, or what became of the request.

@@ -570,15 +570,13 @@ pub fn with_expressions(
 /// Checks the expressions inside objects that have some: definitions, webhooks, policies. Where they are as before, in `old`,
 /// they are left alone.
 fn check_expressions(served: &Served, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
-    let is_same = |old: &Value| {
-        ["spec", "webhooks"]
-            .iter()
-            .all(|part| old[*part] == object[*part])
+    let is_known = || {
+        let parts = ["spec", "webhooks"];
+        old.is_some_and(|old| parts.iter().all(|part| old[*part] == object[*part]))
     };
-    let is_known = old.is_some_and(is_same);
     match (served.kind.group, served.kind.kind) {
         ("apiextensions.k8s.io", "CustomResourceDefinition") => crate::crd::definition::check(object, old),
-        _ if is_known => Vec::new(),
+        ("resource.k8s.io" | "admissionregistration.k8s.io", _) if is_known() => Vec::new(),
         ("resource.k8s.io", _) => crate::admission::devices::expressions(served.kind.kind, object),
         ("admissionregistration.k8s.io", _) => crate::admission::expressions::check(served.kind.kind, object),
         _ => Vec::new(),
@@ -601,7 +599,8 @@ pub fn administrative(ctx: &Ctx, object: &Value, old: Option<&Value>) -> Vec<Fie
 
 /// Warnings of a definition whose schemas name formats that nobody checks; only those that are new.
 pub fn definition_warnings(served: &Served, new: &Value, old: Option<&Value>) -> Vec<String> {
-    if served.kind.kind != "CustomResourceDefinition" {
+    let is_same = |old: &Value| new["spec"] == old["spec"];
+    if served.kind.kind != "CustomResourceDefinition" || old.is_some_and(is_same) {
         return Vec::new();
     }
     let before = old

@@ -261,14 +261,13 @@ async fn attempt(
                     false => errors,
                 }
             });
-            let other_spec = sub.is_none() && new["spec"] != old["spec"];
             if errors.is_empty() {
                 ctx.notes.warn_all(match sub {
                     None => machinery::warnings(served.kind, &new, Some(&old)),
                     Some("status") => machinery::status_warnings(served.kind, &new),
                     Some(_) => Vec::new(),
                 });
-                if other_spec {
+                if sub.is_none() {
                     ctx.notes
                         .warn_all(create::definition_warnings(served, &new, Some(&old)));
                 }

@@ -29,6 +29,9 @@ const UNOWNED: [&[&str]; 10] = [
     &["f:metadata", "f:resourceVersion"],
 ];
 
+/// Where an object says who owns what.
+const MANAGED: &str = "metadata.managedFields";
+
 /// Metadata that the server sets, which a null in a configuration is no wish to change.
 const SERVERS: [&str; 5] = [
     "metadata.creationTimestamp",
@@ -114,12 +117,12 @@ pub fn apply<'k>(
     let typed = kind.into();
     let (walker, kind) = (Walker::new(typed), typed.kind);
     let mut config = applied.clone();
-    unset(&mut config, "metadata.managedFields");
+    unset(&mut config, MANAGED);
     let mut old = live
         .cloned()
         .unwrap_or_else(|| Value::Object(serde_json::Map::new()));
     let mut managers = Managers::of(&old);
-    unset(&mut old, "metadata.managedFields");
+    unset(&mut old, MANAGED);
     let unwatched = live.is_some() && managers.is_empty();
     if unwatched {
         // Nobody has been noted so far: what is there belongs to whoever wrote it, by the names of upstream.
@@ -196,8 +199,8 @@ pub fn apply<'k>(
     client_side::note(&mut out, manager, applied);
     // None is no empty list: that would be a wish to forget all.
     match managers.encode() {
-        Value::Array(entries) if entries.is_empty() => unset(&mut out, "metadata.managedFields"),
-        entries => set(&mut out, "metadata.managedFields", entries),
+        Value::Array(entries) if entries.is_empty() => unset(&mut out, MANAGED),
+        entries => set(&mut out, MANAGED, entries),
     }
     Ok(out)
 }
@@ -287,17 +290,17 @@ pub fn update_managers<'k>(
     let (walker, kind) = (Walker::new(typed), typed.kind);
     // Of what has a wrong type, which custom objects may have where it is not looked at, nobody owns anything.
     if typed.custom.is_some() && !walker.faults(new, true).is_empty() {
-        unset(new, "metadata.managedFields");
+        unset(new, MANAGED);
         return;
     }
     let me = Manager::writer(manager, operation, &kind.api_version(), subresource);
     let Some(old) = live else {
-        unset(new, "metadata.managedFields");
+        unset(new, MANAGED);
         let fields = walker.created(new, |path| is_unowned(kind, path, subresource));
         let some = fields.as_object().is_some_and(|fields| !fields.is_empty());
         if some && !walker.met_keyless() {
             let entry = me.entry(kind.api_version(), now.to_owned(), fields);
-            set(new, "metadata.managedFields", vec![entry]);
+            set(new, MANAGED, vec![entry]);
         }
         return;
     };
@@ -307,18 +310,18 @@ pub fn update_managers<'k>(
         .unwrap_or_default();
     let mut managers = match &list {
         // By way of a subresource nobody edits it.
-        _ if subresource.is_some() => Managers::written(old.list_at("metadata.managedFields").to_vec()),
+        _ if subresource.is_some() => Managers::written(old.list_at(MANAGED).to_vec()),
         // A client may edit the list itself; an empty one resets it.
         Value::Array(entries) if entries.iter().all(|e| e.as_object().is_some_and(Map::is_empty)) => {
             Managers::default()
         }
-        Value::Array(_) if list == *old.at("metadata.managedFields") => match list {
+        Value::Array(_) if list == *old.at(MANAGED) => match list {
             Value::Array(entries) => Managers::written(entries),
             _ => Managers::default(),
         },
         // One that says nothing, or that nobody can read, does not count.
         _ if list.is_null() || list_fault(&list).is_some() => {
-            Managers::written(old.list_at("metadata.managedFields").to_vec())
+            Managers::written(old.list_at(MANAGED).to_vec())
         }
         _ => Managers::of_list(&list),
     };
@@ -348,7 +351,7 @@ pub fn update_managers<'k>(
     managers.fold_old_writers();
     match managers.encode() {
         Value::Array(entries) if entries.is_empty() => {}
-        entries => set(new, "metadata.managedFields", entries),
+        entries => set(new, MANAGED, entries),
     }
 }
 
@@ -388,26 +391,13 @@ pub fn keep_times(new: &mut Value, old: &Value) {
     let (Some(after), Some(before)) = (new.as_object(), old.as_object()) else {
         return;
     };
-    let list = |object: &Map<String, Value>| object.get("metadata").map(|m| m.at("managedFields").clone());
-    let (Some(Value::Array(mut now)), Some(Value::Array(then))) = (list(after), list(before)) else {
-        return;
-    };
-    if now == then || now.len() != then.len() {
+    let (now, then) = (new.list_at(MANAGED), old.list_at(MANAGED));
+    if now.len() != then.len() || now == then {
         return;
     }
-    for entry in &mut now {
-        let without_time = |entry: &Value| {
-            let fields = entry.as_object().into_iter().flatten();
-            fields
-                .filter(|(name, _)| *name != "time")
-                .map(|(name, value)| (name.clone(), value.clone()))
-                .collect::<Map<String, Value>>()
-        };
-        let this = without_time(entry);
-        let Some(same) = then.iter().find(|other| without_time(other) == this) else {
-            return;
-        };
-        *entry = same.clone();
+    let known = |entry: &Value| then.iter().any(|other| is_same_but_for_time(entry, other));
+    if !now.iter().all(known) {
+        return;
     }
     let same = |(name, value): (&String, &Value)| match name.as_str() {
         "metadata" => {
@@ -420,6 +410,15 @@ pub fn keep_times(new: &mut Value, old: &Value) {
     };
     if after.len() == before.len() && after.iter().all(same) {
         // In the order in which they stood.
-        set(new, "metadata.managedFields", then);
+        let then = then.to_vec();
+        set(new, MANAGED, then);
     }
+}
+
+fn is_same_but_for_time(entry: &Value, other: &Value) -> bool {
+    fn fields(entry: &Value) -> impl Iterator<Item = (&String, &Value)> {
+        let all = entry.as_object().into_iter().flatten();
+        all.filter(|(name, _)| *name != "time")
+    }
+    fields(entry).eq(fields(other))
 }

@@ -540,11 +540,15 @@ fn changed(kind: &KindInfo, new: &Value, old: &Value) -> bool {
         _ => {
             let content =
                 |name: &&String| !matches!(name.as_str(), "metadata" | "status" | "apiVersion" | "kind");
-            let both = [new, old].into_iter().filter_map(Value::as_object);
-            let mut all = both.flat_map(serde_json::Map::keys).filter(content);
+            let gone = keys(old).filter(|name| new.get(name.as_str()).is_none());
+            let mut all = keys(new).chain(gone).filter(content);
             all.any(|name| new[name] != old[name] && !same(&new[name], &old[name]))
         }
     }
+}
+
+fn keys(object: &Value) -> impl Iterator<Item = &String> {
+    object.as_object().into_iter().flat_map(serde_json::Map::keys)
 }
 
 /// The quality-of-service class of a Pod's spec, as its status shows it.

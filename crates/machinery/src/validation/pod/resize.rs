@@ -14,7 +14,7 @@ const AMOUNTS: [&str; 2] = ["requests", "limits"];
 pub(crate) fn resize(new: &Value, old: &Value, errors: &mut Errors) {
     let (at, whole) = (Path::new("spec"), Path::root().key(""));
     let (new_spec, old_spec) = (new.at("spec"), old.at("spec"));
-    super::update::whole_pod(new, old, errors);
+    super::update::whole_pod(new, old, new.at("spec") == old.at("spec"), errors);
     let why_not = if old.at("metadata.annotations").get(annotations::MIRROR).is_some() {
         Some("static pods cannot be resized")
     } else if old_spec.str_at("os.name") == "windows" {

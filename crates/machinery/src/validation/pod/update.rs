@@ -14,7 +14,7 @@ const UPDATABLE: &str = "`spec.containers[*].image`,`spec.initContainers[*].imag
 const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
 
 /// Checks all of a Pod that is changed in any way, its metadata first.
-pub(super) fn whole_pod(new: &Value, old: &Value, errors: &mut Errors) {
+pub(super) fn whole_pod(new: &Value, old: &Value, same_spec: bool, errors: &mut Errors) {
     let (at, place) = (Path::new("spec"), Path::new("metadata").child("annotations"));
     let (spec, meta) = (new.at("spec"), new.at("metadata"));
     metadata::check(meta, true, names::dns_subdomain, &Path::new("metadata"), errors);
@@ -27,7 +27,7 @@ pub(super) fn whole_pod(new: &Value, old: &Value, errors: &mut Errors) {
         errors,
     );
     // Most updates are about something else.
-    if spec != old.at("spec") {
+    if !same_spec {
         let of = Of {
             meta,
             old: old.at("spec"),
@@ -41,9 +41,10 @@ pub(super) fn whole_pod(new: &Value, old: &Value, errors: &mut Errors) {
 pub(crate) fn spec_update(new: &Value, old: &Value, errors: &mut Errors) {
     let at = Path::new("spec");
     let (new_spec, old_spec) = (new.at("spec"), old.at("spec"));
-    whole_pod(new, old, errors);
+    let same_spec = new_spec == old_spec;
+    whole_pod(new, old, same_spec, errors);
     annotations::update(new, old, errors);
-    if new_spec == old_spec {
+    if same_spec {
         return;
     }
     for list in ["containers", "initContainers"] {
@@ -222,7 +223,7 @@ fn gates(new: &Value, old: &Value, at: &Path, errors: &mut Errors) {
 /// Checks an update of `ephemeralcontainers`: containers may be added and never changed or removed.
 pub(crate) fn ephemeral_containers(new: &Value, old: &Value, errors: &mut Errors) {
     let at = Path::new("spec").child("ephemeralContainers");
-    whole_pod(new, old, errors);
+    whole_pod(new, old, new.at("spec") == old.at("spec"), errors);
     annotations::update(new, old, errors);
     if old.at("metadata.annotations").get(annotations::MIRROR).is_some() {
         errors.0.clear();
