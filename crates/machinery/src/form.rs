@@ -5,6 +5,7 @@
 
 use crate::decode::{PROPS, schemas_below};
 use crate::empties::is_no_item;
+use crate::walk::keep_where;
 use kinds::KindInfo;
 use kinds::quantity::Quantity;
 use kinds::schema::{self, Definition, SchemaTable, Type, Zero};
@@ -45,7 +46,7 @@ fn zero_value(table: &SchemaTable, definition: &Definition, name: &str, zero: Ze
 }
 
 fn write_fields(table: &SchemaTable, definition: &Definition, fields: &mut Map<String, Value>) {
-    fields.retain(|name, value| {
+    keep_where(fields, |name, value| {
         let Some(field) = definition.fields.get(name) else {
             return true;
         };

@@ -8,6 +8,7 @@ use super::order::{Fault, Source, Step, in_order_of};
 use super::schemas::{self, Own};
 use super::{Duplicate, omit, time};
 use crate::empties::{Empties, is_no_item};
+use crate::walk::keep_where;
 use kinds::KindInfo;
 use kinds::quantity::{ParseQuantityError, Quantity};
 use kinds::schema::{self, Definition, SchemaTable, Type};
@@ -327,7 +328,7 @@ impl<'t> Checker<'t> {
         fields: &mut Map<String, Value>,
         above: Option<&Place>,
     ) {
-        fields.retain(|name, value| {
+        keep_where(fields, |name, value| {
             let place = Place {
                 above,
                 step: At::Field(owner, name),
