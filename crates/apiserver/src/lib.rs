@@ -30,7 +30,6 @@ pub mod limits;
 mod local;
 mod metrics;
 mod outbound;
-mod places;
 mod pod_metrics;
 mod proxy;
 pub mod registry;

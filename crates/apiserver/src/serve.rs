@@ -2,7 +2,6 @@
 
 use crate::authn::chain::Authorities;
 use crate::connection::Connection;
-use crate::places::Places;
 use crate::server::ApiServer;
 use crate::stall::{Stalling, Talk};
 use crate::stalled_stream::{Streams, watched};
@@ -11,6 +10,7 @@ use http::{HeaderValue, StatusCode, header};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
+use places::Places;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

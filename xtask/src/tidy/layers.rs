@@ -4,7 +4,7 @@ use cargo_metadata::{DependencyKind, Metadata};
 
 /// The floors, lowest first. A crate may depend on crates of lower floors only.
 const FLOORS: &[&[&str]] = &[
-    &["kinds", "store", "guest-api"],
+    &["kinds", "places", "store", "guest-api"],
     &["cache", "machinery", "cel", "vmm", "images", "dataplane"],
     &["quota"],
     &["apiserver", "identity", "controllers", "host", "guest", "console"],

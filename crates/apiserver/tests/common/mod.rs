@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used)]
 #![allow(dead_code)]
 
+pub mod definitions;
+
 use apiserver::admit::Notes;
 use apiserver::authorize::{Authorizer, Decision, Rules};
 use apiserver::config::Config;

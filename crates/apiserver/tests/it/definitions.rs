@@ -6,23 +6,9 @@
 use super::common;
 
 use common::Server;
+use common::definitions::{CRDS, definition, object};
 use serde_json::{Value, json};
 use std::sync::Arc;
-
-const CRDS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
-
-fn definition(schema: Value) -> Value {
-    json!({
-        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-        "metadata": {"name": "foos.x.example.com"},
-        "spec": {"group": "x.example.com", "scope": "Namespaced", "names": {"plural": "foos", "kind": "Foo"},
-            "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": schema}}]},
-    })
-}
-
-fn object(properties: Value) -> Value {
-    json!({"type": "object", "properties": properties})
-}
 
 #[tokio::test]
 async fn what_is_not_structural_is_refused() {

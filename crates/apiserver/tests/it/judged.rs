@@ -3,22 +3,8 @@
 #![allow(clippy::unwrap_used)]
 
 use super::common::Server;
+use super::common::definitions::{CRDS, definition, object};
 use serde_json::{Value, json};
-
-const CRDS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
-
-fn definition(schema: Value) -> Value {
-    json!({
-        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-        "metadata": {"name": "foos.x.example.com"},
-        "spec": {"group": "x.example.com", "scope": "Namespaced", "names": {"plural": "foos", "kind": "Foo"},
-            "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": schema}}]},
-    })
-}
-
-fn object(properties: Value) -> Value {
-    json!({"type": "object", "properties": properties})
-}
 
 /// What upstream's internal form of a definition has beside that of the API is judged as well.
 #[tokio::test]

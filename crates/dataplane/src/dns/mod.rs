@@ -10,7 +10,6 @@
 
 mod frame;
 mod names;
-mod places;
 mod process;
 mod server;
 mod zone;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 /// A number of places.
-pub(crate) struct Places(Mutex<State>);
+pub struct Places(Mutex<State>);
 
 struct State {
     free: usize,
@@ -17,7 +17,7 @@ struct State {
 }
 
 /// One of them, free again when this is dropped.
-pub(crate) struct Place {
+pub struct Place {
     places: Arc<Places>,
     client: IpAddr,
 }
