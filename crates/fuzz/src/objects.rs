@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use apiserver::cache::object::{Object, encode};
+use apiserver::cache::pluck::Plucker;
 use apiserver::crd::conversion::Conversion;
 use apiserver::crd::{CustomVersion, definition};
 use machinery::apply;
@@ -13,6 +15,47 @@ use crate::targets::{parts, text};
 
 /// When everything here happens.
 const NOW: &str = "2026-01-01T00:00:00Z";
+
+/// What a store holds of an object: what the cache takes out of it without decoding is what is in it.
+pub(crate) fn stored(bytes: &[u8]) {
+    let pointers = ["/metadata/name", "/spec/nodeName", "/status/phase", "/a"];
+    let paths = pointers.map(|pointer| pointer[1..].replace('/', "."));
+    let plucker = Plucker::new(&paths);
+    let read = |bytes: &[u8]| Object::from_stored("n", "o", bytes, 7, &plucker, false);
+    // Which need not be ours: then it is refused, or something is made of it.
+    let _ = read(bytes);
+    let Ok(object) = serde_json::from_slice::<Value>(bytes) else {
+        return;
+    };
+    let labels = object["metadata"]["labels"].as_object();
+    if !object["metadata"].is_object() || labels.into_iter().flatten().any(|(_, value)| !value.is_string()) {
+        return;
+    }
+    let encoded = encode(&object);
+    let cached = read(&encoded).unwrap_or_else(|why| panic!("what was encoded is refused: {why}"));
+    for (at, pointer) in pointers.iter().enumerate() {
+        match object.pointer(pointer) {
+            Some(Value::String(text)) => assert_eq!(cached.field(at), text, "{pointer}"),
+            Some(Value::Bool(flag)) => assert_eq!(cached.field(at), flag.to_string(), "{pointer}"),
+            None | Some(Value::Null) => assert_eq!(cached.field(at), "", "{pointer}"),
+            Some(_) => {}
+        }
+    }
+    let known = cached.labels().iter().map(|(name, value)| (&**name, &**value));
+    let labels = labels.into_iter().flatten();
+    assert!(known.eq(labels.map(|(name, value)| (name.as_str(), value.as_str().unwrap_or_default()))));
+    let decoded: Value = serde_json::from_slice(&encoded).unwrap_or_default();
+    let mut whole = object.clone();
+    for (field, unset) in [("apiVersion", Value::Null), ("kind", Value::Null)] {
+        whole
+            .as_object_mut()
+            .map(|whole| whole.entry(field).or_insert(unset));
+    }
+    for field in ["resourceVersion", "selfLink"] {
+        whole["metadata"].as_object_mut().map(|meta| meta.remove(field));
+    }
+    assert_eq!(decoded, whole, "it is not what was encoded");
+}
 
 /// A schema as a definition's version has it, and an object of that kind.
 pub(crate) fn definition(bytes: &[u8]) {

@@ -222,6 +222,11 @@ const FIELDS: &[&str] = &[
 /// All of them.
 pub const ALL: &[Target] = &[
     Target {
+        name: "stored-object",
+        run: objects::stored,
+        words: JSON,
+    },
+    Target {
         name: "json",
         run: json,
         words: JSON,
