@@ -314,7 +314,7 @@ fn kubernetes_service(server: &ApiServer, range: Range) -> Vec<Wanted> {
     });
     let mut objects = vec![(addresses, NOTHING), (service, NOTHING)];
     if ip.is_loopback() || ip.is_unspecified() {
-        // Endpoints may not name such an address; inside the cluster nobody could reach it anyway.
+        // Endpoints may not name such an address.
         return objects;
     }
     let family = if matches!(ip, IpAddr::V4(_)) {

@@ -1,4 +1,4 @@
-//! `/openapi/v2` (JSON and protobuf) and `/openapi/v3` (an index, one document per group and version).
+//! `/openapi/v2` and `/openapi/v3` (an index, one document per group and version); the documents as JSON and protobuf.
 //!
 //! The index names each document with a hash of what it says. Whoever asks with the hash may keep the document for ever; with
 //! another one they are led to the present one.
@@ -16,6 +16,8 @@ use std::sync::Arc;
 
 const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 const V2_PROTOBUF_ONCE: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+const V3_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v3.v1.0+protobuf";
+const V3_PROTOBUF_ONCE: &str = "application/com.github.proto-openapi.spec.v3@v1.0+protobuf";
 
 /// Answers a path below `/openapi`.
 pub async fn answer(
@@ -26,7 +28,7 @@ pub async fn answer(
 ) -> Result<Response, Status> {
     let offered: &[&str] = match path {
         ["v2"] => &[body::JSON, V2_PROTOBUF_ONCE, V2_PROTOBUF],
-        ["v3", _, ..] => &[body::JSON],
+        ["v3", _, ..] => &[body::JSON, V3_PROTOBUF, V3_PROTOBUF_ONCE],
         // Whoever asks for the index gets it as it is.
         _ => &[],
     };
@@ -65,11 +67,9 @@ pub async fn answer(
                 if !machinery::openapi::is_root(&server.registry.load().kinds(), &key) {
                     return Ok(bare(StatusCode::NOT_FOUND));
                 }
-                let name = format!("openapi v3 {key}");
+                let (name, form) = of_form(picked, &key);
                 let place = key.clone();
-                let made = document(server, &name, move |registry, _| {
-                    Document::json(&root(registry, &key))
-                });
+                let made = document(server, &name, move |registry, _| form(&root(registry, &key)));
                 return named(server, &made.await?, &place, headers, query).await;
             };
             if !server.registry.load().has_version(group, version) {
@@ -84,15 +84,25 @@ pub async fn answer(
             } else {
                 format!("{group}/{version}")
             };
-            let name = format!("openapi v3 {group_version}");
+            let (name, form) = of_form(picked, &group_version);
             let made = document(server, &name, move |registry, _| {
-                Document::json(&v3(registry, &group_version))
+                form(&v3(registry, &group_version))
             });
             return named(server, &made.await?, &rest.join("/"), headers, query).await;
         }
         _ => return Ok(body::text(StatusCode::NOT_FOUND, "404 page not found\n")),
     };
     Ok(respond(&found, headers))
+}
+
+/// Under which name a document of v3 is kept in the form that was picked of those offered, and what makes that form.
+fn of_form(picked: usize, place: &str) -> (String, fn(&serde_json::Value) -> Document) {
+    match picked {
+        0 => (format!("openapi v3 {place}"), Document::json),
+        _ => (format!("openapi v3 protobuf {place}"), |document| {
+            Document::new(V3_PROTOBUF, machinery::openapi::v3_protobuf(document))
+        }),
+    }
 }
 
 /// An answer that has nothing but its code.

@@ -84,6 +84,17 @@ async fn documents_of_openapi() {
         let response = s.send("GET", path, &[("accept", accept)], "").await;
         assert_eq!(response.status(), code, "{path} {accept}");
     }
+    for accept in [
+        "application/com.github.proto-openapi.spec.v3.v1.0+protobuf",
+        "application/com.github.proto-openapi.spec.v3@v1.0+protobuf, application/json",
+    ] {
+        let response = s.send("GET", address, &[("accept", accept)], "").await;
+        let headers = response.headers();
+        let media = "application/com.github.proto-openapi.spec.v3.v1.0+protobuf";
+        assert_eq!(headers["content-type"], media, "{accept}");
+        assert_eq!(headers["etag"].to_str().unwrap(), etag, "{accept}");
+        assert_eq!(headers["vary"], "Accept", "{accept}");
+    }
 }
 
 #[tokio::test]

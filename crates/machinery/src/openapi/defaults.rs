@@ -117,7 +117,7 @@ mod tests {
         for (definition, field, value) in MARKED {
             let known = builtin().definition(&format!("io.k8s.api.{definition}"));
             assert!(
-                known.is_some_and(|d| d.fields.contains_key(*field)),
+                known.is_some_and(|d| d.fields.contains_key(field)),
                 "{definition} {field}"
             );
             assert!(

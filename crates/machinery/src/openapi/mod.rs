@@ -24,7 +24,7 @@ use definitions::{Definitions, Dialect};
 use operations::{PathItem, paths_of};
 use roots::Root;
 
-pub use gnostic::v2_protobuf;
+pub use gnostic::{v2_protobuf, v3_protobuf};
 
 /// The Kubernetes level that documents name, as upstream gives it there: without a patch.
 const VERSION: &str = "1.35";

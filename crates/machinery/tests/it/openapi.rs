@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use kinds::KindInfo;
-use machinery::openapi::{is_root, v2, v2_protobuf, v3_group_version, v3_index, v3_root};
+use machinery::openapi::{is_root, v2, v2_protobuf, v3_group_version, v3_index, v3_protobuf, v3_root};
 use machinery::protobuf::{Content, Reader};
 use serde_json::{Value, json};
 
@@ -166,6 +166,109 @@ fn gnostic_has_all_definitions() {
     let sizes = ["paths", "definitions", "parameters"]
         .map(|key| document[key].as_object().map_or(0, |map| map.len()));
     assert_eq!(counts, sizes);
+}
+
+/// What the fields of a message hold one of which leads to the next.
+fn inside<'b>(mut bytes: &'b [u8], way: &[(u32, &str)]) -> Vec<(u32, Content<'b>)> {
+    for (tag, name) in way {
+        let mut reader = Reader::new(bytes);
+        bytes = loop {
+            let (found, content) = reader.field().expect("a message").expect("the field");
+            let Content::Bytes(inner) = content else { continue };
+            let is_named = || Reader::new(inner).field() == Ok(Some((1, Content::Bytes(name.as_bytes()))));
+            if found == *tag && (name.is_empty() || is_named()) {
+                break inner;
+            }
+        };
+    }
+    let mut reader = Reader::new(bytes);
+    std::iter::from_fn(|| reader.field().expect("a message")).collect()
+}
+
+#[test]
+fn gnostic_of_v3_says_what_the_document_says() {
+    let document = json!({
+        "openapi": "3.0.0",
+        "info": {"title": "Kubernetes", "version": "v1.35.0"},
+        "paths": {"/a": {"get": {"operationId": "readA", "responses": {"200": {"description": "OK"}}}}},
+        "components": {"schemas": {
+            "A": {"type": "object", "properties": {
+                "flag": {"type": "boolean", "default": false},
+                "map": {"type": "object", "additionalProperties": {"$ref": "#/components/schemas/B"}},
+                "none": {"default": {}, "maximum": 1.5, "minLength": 0, "maxLength": 300},
+            }},
+            "B": {"type": "string", "enum": ["x"]},
+        }},
+    });
+    let bytes = v3_protobuf(&document);
+    let text = |tag, text: &'static str| (tag, Content::Bytes(text.as_bytes()));
+    let schema = |name: &'static str| vec![(5, ""), (1, ""), (1, name), (2, ""), (1, "")];
+    let property = |name: &'static str| {
+        let mut way = schema("A");
+        way.extend([(31, ""), (1, name), (2, ""), (1, "")]);
+        way
+    };
+    let cases = [
+        (vec![(2, "")], vec![text(1, "Kubernetes"), text(6, "v1.35.0")]),
+        (
+            vec![
+                (4, ""),
+                (1, "/a"),
+                (2, ""),
+                (4, ""),
+                (8, ""),
+                (2, "200"),
+                (2, ""),
+                (1, ""),
+            ],
+            vec![text(1, "OK")],
+        ),
+        ([schema("B"), vec![(24, "")]].concat(), vec![text(2, "x\n")]),
+        (
+            [property("flag"), vec![(33, "")]].concat(),
+            vec![(2, Content::Varint(0))],
+        ),
+        (
+            [property("map"), vec![(32, ""), (1, ""), (2, "")]].concat(),
+            vec![text(1, "#/components/schemas/B")],
+        ),
+        (
+            property("none"),
+            vec![
+                (11, Content::Fixed64(1.5_f64.to_bits())),
+                (15, Content::Varint(300)),
+                text(33, ""),
+            ],
+        ),
+    ];
+    for (way, wanted) in cases {
+        assert_eq!(inside(&bytes, &way), wanted, "{way:?}");
+    }
+}
+
+#[test]
+fn gnostic_of_v3_has_all_schemas() {
+    for group_version in ["v1", "apps/v1", "apiextensions.k8s.io/v1"] {
+        let document = v3_group_version(&all(), group_version);
+        let bytes = v3_protobuf(&document);
+        let names = |way: &[(u32, &str)]| -> Vec<String> {
+            let entries = inside(&bytes, way).into_iter();
+            let name = |(_, content): (u32, Content)| match content {
+                Content::Bytes(entry) => match Reader::new(entry).field() {
+                    Ok(Some((1, Content::Bytes(name)))) => String::from_utf8_lossy(name).into_owned(),
+                    other => panic!("{other:?}"),
+                },
+                other => panic!("{other:?}"),
+            };
+            entries.map(name).collect()
+        };
+        let keys = |value: &Value| Vec::from_iter(value.as_object().expect("a map").keys().cloned());
+        assert_eq!(names(&[(4, "")]), keys(&document["paths"]));
+        assert_eq!(
+            names(&[(5, ""), (1, "")]),
+            keys(&document["components"]["schemas"])
+        );
+    }
 }
 
 /// Names of parameters, those in the path with a slash before them, and those told for all documents looked up.

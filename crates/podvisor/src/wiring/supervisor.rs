@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::trust::Trust;
-use super::{sign_on, start_code};
+use super::{advertised, sign_on, start_code};
 use crate::config::{Config, StoreAddress};
 
 /// Each host gets a block of this size out of the Pod addresses.
@@ -71,7 +71,10 @@ impl Supervisor {
         settings.extra_routes = Some(sign_on.routes());
         super::hosts::make_certificates(config, &trust)?;
         phases.done("credentials");
-        settings.advertise = (IpAddr::V4(config.host_address), config.api_address().port());
+        settings.advertise = (
+            advertised::address(config.host_address),
+            config.api_address().port(),
+        );
         let api = ApiServer::start(settings).await;
         let api = api.with_context(|| match &config.store {
             StoreAddress::Embedded => "the API server".to_owned(),
