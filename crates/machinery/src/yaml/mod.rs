@@ -20,3 +20,4 @@ mod write;
 pub(crate) use plain::json_number;
 pub(crate) use read::read;
 pub use write::write;
+pub(crate) use write::write_wide;

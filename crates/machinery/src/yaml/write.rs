@@ -10,7 +10,19 @@ const STEP: usize = 2;
 
 /// A value as YAML text.
 pub fn write(value: &Value) -> String {
-    let mut writer = Writer::default();
+    written(value, Writer::default())
+}
+
+/// A value as YAML text that has long lines where a text is long, as `yaml.v3` writes what is not nested deep.
+pub(crate) fn write_wide(value: &Value) -> String {
+    let writer = Writer {
+        folds: false,
+        ..Writer::default()
+    };
+    written(value, writer)
+}
+
+fn written(value: &Value, mut writer: Writer) -> String {
     writer.node(value, Place::default());
     writer.indent = None;
     writer.new_line();
@@ -37,6 +49,8 @@ pub(super) struct Writer {
     pub after_space: bool,
     /// Whether only indentation and indicators stand on the line.
     pub at_indentation: bool,
+    /// Whether long texts go over several lines.
+    folds: bool,
 }
 
 impl Default for Writer {
@@ -47,6 +61,7 @@ impl Default for Writer {
             indent: None,
             after_space: true,
             at_indentation: true,
+            folds: true,
         }
     }
 }
@@ -113,7 +128,7 @@ impl Writer {
         let layout = Layout {
             indent: outer.map_or(STEP, |indent| indent + STEP),
             hint: STEP,
-            may_fold: !place.is_simple_key,
+            may_fold: self.folds && !place.is_simple_key,
         };
         self.indent = Some(layout.indent);
         scalar.write(self, layout, place);

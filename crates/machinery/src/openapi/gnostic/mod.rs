@@ -11,6 +11,7 @@ pub use v3::v3_protobuf;
 use serde_json::{Map, Value};
 
 use crate::protobuf::Writer;
+use crate::yaml::write_wide;
 
 fn text<'a>(value: &'a Value, key: &str) -> &'a str {
     value[key].as_str().unwrap_or_default()
@@ -20,8 +21,12 @@ fn entries(value: &Value) -> impl Iterator<Item = (&String, &Value)> {
     value.as_object().into_iter().flat_map(Map::iter)
 }
 
+fn list(value: &Value) -> impl Iterator<Item = &Value> {
+    value.as_array().into_iter().flatten()
+}
+
 fn texts(out: &mut Writer, tag: u32, value: &Value) {
-    for item in value.as_array().into_iter().flatten() {
+    for item in list(value) {
         // An empty element of a repeated field counts.
         out.bytes(tag, item.as_str().unwrap_or_default().as_bytes());
     }
@@ -37,50 +42,7 @@ fn named(out: &mut Writer, tag: u32, name: &str, value: impl FnOnce(&mut Writer)
 
 /// `Any { yaml = 2 }`.
 fn any(out: &mut Writer, value: &Value) {
-    out.text(2, &yaml(value));
-}
-
-/// A value as upstream writes it here: a line for each field and item. What stands deeper is rare and stays JSON, which is
-/// YAML too.
-fn yaml(value: &Value) -> String {
-    let fields = |value: &Value, first: &str| {
-        let mut lead = first;
-        let mut text = String::new();
-        for (name, value) in entries(value) {
-            let name = scalar(&name.as_str().into());
-            text += &format!("{lead}{name}: {}\n", scalar(value));
-            lead = if first.is_empty() { "" } else { "  " };
-        }
-        text
-    };
-    match value {
-        Value::Object(map) if !map.is_empty() => fields(value, ""),
-        Value::Array(items) if !items.is_empty() => items
-            .iter()
-            .map(|item| match item {
-                Value::Object(map) if !map.is_empty() => fields(item, "- "),
-                item => format!("- {}\n", scalar(item)),
-            })
-            .collect(),
-        value => scalar(value) + "\n",
-    }
-}
-
-/// Text goes without quotes where nothing else could be read from it.
-fn scalar(value: &Value) -> String {
-    const WORDS: [&str; 9] = ["true", "false", "null", "yes", "no", "on", "off", "y", "n"];
-    match value {
-        Value::String(text)
-            if text.starts_with(|c: char| c.is_ascii_alphabetic())
-                && text
-                    .chars()
-                    .all(|c| c.is_ascii_alphanumeric() || "._-/".contains(c))
-                && !WORDS.contains(&text.to_ascii_lowercase().as_str()) =>
-        {
-            text.clone()
-        }
-        value => value.to_string(),
-    }
+    out.text(2, &write_wide(value));
 }
 
 fn extensions(out: &mut Writer, tag: u32, value: &Value) {
@@ -89,9 +51,50 @@ fn extensions(out: &mut Writer, tag: u32, value: &Value) {
     }
 }
 
+/// Whom the whole document wants its clients to be.
+fn security(out: &mut Writer, tag: u32, document: &Value) {
+    for requirement in list(&document["security"]) {
+        out.message(tag, |out| {
+            for (name, scopes) in entries(requirement) {
+                named(out, 1, name, |out| texts(out, 1, scopes));
+            }
+        });
+    }
+}
+
+/// What bounds a value; both forms have the same fields in the same order, from `first` on.
+fn bounds(out: &mut Writer, first: u32, value: &Value) {
+    let is_set = |field: &str| value[field] == true;
+    number(out, first, &value["multipleOf"]);
+    number(out, first + 1, &value["maximum"]);
+    out.flag(first + 2, is_set("exclusiveMaximum"));
+    number(out, first + 3, &value["minimum"]);
+    out.flag(first + 4, is_set("exclusiveMinimum"));
+    count(out, first + 5, &value["maxLength"]);
+    count(out, first + 6, &value["minLength"]);
+    out.text(first + 7, text(value, "pattern"));
+    count(out, first + 8, &value["maxItems"]);
+    count(out, first + 9, &value["minItems"]);
+    out.flag(first + 10, is_set("uniqueItems"));
+    count(out, first + 11, &value["maxProperties"]);
+    count(out, first + 12, &value["minProperties"]);
+}
+
+fn number(out: &mut Writer, tag: u32, value: &Value) {
+    if let Some(number) = value.as_f64().filter(|number| *number != 0.0) {
+        out.double(tag, number);
+    }
+}
+
+fn count(out: &mut Writer, tag: u32, value: &Value) {
+    if let Some(count) = value.as_u64().filter(|count| *count != 0) {
+        out.varint(tag, count);
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::yaml;
+    use super::write_wide;
     use serde_json::json;
 
     #[test]
@@ -109,10 +112,19 @@ mod tests {
                 json!([{"fieldPath": "spec.a"}, {"group": "", "version": "v1"}]),
                 "- fieldPath: spec.a\n- group: \"\"\n  version: v1\n",
             ),
-            (json!({"a: b": {"b": ["c"]}}), "\"a: b\": {\"b\":[\"c\"]}\n"),
+            (json!("*"), "'*'\n"),
+            (json!("cert sign"), "cert sign\n"),
+            (
+                json!([{"discriminator": "type", "fields-to-discriminateBy": {"user": "User"}}]),
+                "- discriminator: type\n  fields-to-discriminateBy:\n    user: User\n",
+            ),
+            (
+                json!([{"rule": "self.all(x, x.startsWith('a very long text')) || size(self) == 0 || self == oldSelf"}]),
+                "- rule: self.all(x, x.startsWith('a very long text')) || size(self) == 0 || self == oldSelf\n",
+            ),
             (json!([]), "[]\n"),
         ] {
-            assert_eq!(yaml(&value), text);
+            assert_eq!(write_wide(&value), text);
         }
     }
 }

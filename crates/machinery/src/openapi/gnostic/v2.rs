@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 
-use super::{any, entries, extensions, named, text, texts};
+use super::{any, bounds, entries, extensions, list, named, security, text, texts};
 use crate::protobuf::Writer;
 
 /// `openapi.v2.Document`.
@@ -28,9 +28,10 @@ pub fn v2_protobuf(document: &Value) -> Vec<u8> {
             named(parameters, 1, name, |out| parameter(out, value));
         }
     });
-    out.message(13, |security| {
+    security(&mut out, 12, document);
+    out.message(13, |schemes| {
         for (name, definition) in entries(&document["securityDefinitions"]) {
-            named(security, 1, name, |item| {
+            named(schemes, 1, name, |item| {
                 item.message(2, |key| {
                     for (tag, field) in [(1, "type"), (2, "name"), (3, "in"), (4, "description")] {
                         key.text(tag, text(definition, field));
@@ -83,7 +84,7 @@ fn operation(out: &mut Writer, value: &Value) {
 }
 
 fn parameters(out: &mut Writer, tag: u32, value: &Value) {
-    for one in value.as_array().into_iter().flatten() {
+    for one in list(value) {
         // ParametersItem: `parameter` or `json_reference`.
         out.message(tag, |item| match one.get("$ref").and_then(Value::as_str) {
             Some(reference) => item.message(2, |out| out.text(1, reference)),
@@ -129,12 +130,14 @@ fn named_schemas(out: &mut Writer, tag: u32, value: &Value) {
 fn schema(out: &mut Writer, value: &Value) {
     out.text(1, text(value, "$ref"));
     out.text(2, text(value, "format"));
+    out.text(3, text(value, "title"));
     out.text(4, text(value, "description"));
     if let Some(default) = value.get("default") {
         out.message(5, |out| any(out, default));
     }
+    bounds(out, 6, value);
     texts(out, 19, &value["required"]);
-    for item in value["enum"].as_array().into_iter().flatten() {
+    for item in list(&value["enum"]) {
         out.message(20, |out| any(out, item));
     }
     match value.get("additionalProperties") {
@@ -149,11 +152,14 @@ fn schema(out: &mut Writer, value: &Value) {
     if let Some(items) = value.get("items") {
         out.message(23, |item| item.message(1, |out| schema(out, items)));
     }
-    for part in value["allOf"].as_array().into_iter().flatten() {
+    for part in list(&value["allOf"]) {
         out.message(24, |out| schema(out, part));
     }
     if let Some(properties) = value.get("properties") {
         out.message(25, |out| named_schemas(out, 1, properties));
+    }
+    if let Some(example) = value.get("example") {
+        out.message(30, |out| any(out, example));
     }
     extensions(out, 31, value);
 }

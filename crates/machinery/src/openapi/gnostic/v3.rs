@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 
-use super::{any, entries, extensions, named, text, texts};
+use super::{any, bounds, entries, extensions, list, named, security, text, texts};
 use crate::protobuf::Writer;
 
 /// `openapi.v3.Document`.
@@ -24,18 +24,8 @@ pub fn v3_protobuf(document: &Value) -> Vec<u8> {
     if let Some(parts) = document.get("components") {
         out.message(5, |out| components(out, parts));
     }
-    for requirement in list(&document["security"]) {
-        out.message(6, |out| {
-            for (name, scopes) in entries(requirement) {
-                named(out, 1, name, |out| texts(out, 1, scopes));
-            }
-        });
-    }
+    security(&mut out, 6, document);
     out.finish()
-}
-
-fn list(value: &Value) -> impl Iterator<Item = &Value> {
-    value.as_array().into_iter().flatten()
 }
 
 fn components(out: &mut Writer, value: &Value) {
@@ -161,25 +151,12 @@ fn schema_or_reference(choice: &mut Writer, value: &Value) {
 }
 
 fn schema(out: &mut Writer, value: &Value) {
-    let is_set = |field: &str| value[field] == true;
-    out.flag(1, is_set("nullable"));
+    out.flag(1, value["nullable"] == true);
     if let Some(example) = value.get("example") {
         out.message(7, |out| any(out, example));
     }
     out.text(9, text(value, "title"));
-    number(out, 10, &value["multipleOf"]);
-    number(out, 11, &value["maximum"]);
-    out.flag(12, is_set("exclusiveMaximum"));
-    number(out, 13, &value["minimum"]);
-    out.flag(14, is_set("exclusiveMinimum"));
-    count(out, 15, &value["maxLength"]);
-    count(out, 16, &value["minLength"]);
-    out.text(17, text(value, "pattern"));
-    count(out, 18, &value["maxItems"]);
-    count(out, 19, &value["minItems"]);
-    out.flag(20, is_set("uniqueItems"));
-    count(out, 21, &value["maxProperties"]);
-    count(out, 22, &value["minProperties"]);
+    bounds(out, 10, value);
     texts(out, 23, &value["required"]);
     for item in list(&value["enum"]) {
         out.message(24, |out| any(out, item));
@@ -225,17 +202,5 @@ fn default_type(choice: &mut Writer, value: &Value) {
         Value::Bool(flag) => choice.varint(2, (*flag).into()),
         Value::String(text) => choice.bytes(3, text.as_bytes()),
         Value::Null | Value::Array(_) | Value::Object(_) => {}
-    }
-}
-
-fn number(out: &mut Writer, tag: u32, value: &Value) {
-    if let Some(number) = value.as_f64().filter(|number| *number != 0.0) {
-        out.double(tag, number);
-    }
-}
-
-fn count(out: &mut Writer, tag: u32, value: &Value) {
-    if let Some(count) = value.as_u64().filter(|count| *count != 0) {
-        out.varint(tag, count);
     }
 }
