@@ -11,6 +11,8 @@ use crate::run::{cargo, show};
 
 /// How long upstream's server may take to be ready, and to end.
 const LIMIT: Duration = Duration::from_secs(120);
+/// The program that compares, and the profile in which it is soon built and fast enough.
+const COMPARE: [&str; 4] = ["--package", "compare", "--profile", "guided"];
 
 /// Arguments of `cargo xtask compare`.
 #[derive(clap::Args)]
@@ -33,8 +35,7 @@ pub struct Arguments {
 /// Starts upstream's server and compares.
 pub fn run(arguments: &Arguments) -> Result<()> {
     // What takes long comes before what has to wait for it.
-    let build = ["build", "--profile", "guided", "--package", "compare", "--quiet"];
-    show(cargo().args(build))?;
+    show(cargo().arg("build").args(COMPARE).arg("--quiet"))?;
     let directory = tempfile::tempdir()?;
     let kubeconfig = directory.path().join("kubeconfig");
     let mut flags = vec![
@@ -47,16 +48,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let runtime = tokio::runtime::Runtime::new()?;
     let start = kube_apiserver::start(&arguments.upstream, directory.path(), &kubeconfig, &flags);
     let mut processes = runtime.block_on(start)?;
-    let run = [
-        "run",
-        "--release",
-        "--package",
-        "compare",
-        "--quiet",
-        "--",
-        "--kubeconfig",
-    ];
-    let outcome = show(cargo().args(run).arg(&kubeconfig).args(&arguments.rest));
+    let run = ["--quiet", "--", "--kubeconfig"];
+    let mut compare = cargo();
+    compare.arg("run").args(COMPARE).args(run).arg(&kubeconfig);
+    let outcome = show(compare.args(&arguments.rest));
     for process in &mut processes {
         process.stop(Signal::SIGTERM, LIMIT)?;
     }

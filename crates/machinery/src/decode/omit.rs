@@ -22,7 +22,7 @@ pub(super) fn leaves_out(owner: &str) -> bool {
 /// what, where it is the object's own.
 pub(super) fn empty_is_told(owner: &str, field: &str, of_object: bool) -> bool {
     match (upstream(owner), field) {
-        (Some("HPAScalingRules"), "policies") => true,
+        (Some("HPAScalingRules"), "policies") | (Some("NodeStatus"), "allocatable") => true,
         (Some("ObjectMeta"), "managedFields") => of_object,
         _ => false,
     }

@@ -113,12 +113,12 @@ pub(super) fn node_update(new: &Value, old: &Value, at: &Path, errors: &mut Erro
         bare
     };
     for before in old.list_at("drivers") {
-        let mut after = new.list_at("drivers").iter();
-        if let Some(after) = after.find(|d| d.str_at("name") == before.str_at("name"))
-            && !same(&bare(after), &bare(before))
-        {
-            let shown = internal::line("CSINodeDriver", &bare(after));
-            errors.invalid_shown(&at.child("drivers"), &shown, IMMUTABLE);
+        let is_same = |after: &&Value| after.str_at("name") == before.str_at("name");
+        for after in new.list_at("drivers").iter().filter(is_same) {
+            if !same(&bare(after), &bare(before)) {
+                let shown = internal::line("CSINodeDriver", &bare(after));
+                errors.invalid_shown(&at.child("drivers"), &shown, IMMUTABLE);
+            }
         }
     }
 }

@@ -199,3 +199,23 @@ fn generations_of_templates_are_numbers() {
         assert_eq!(told, expected);
     }
 }
+
+#[test]
+fn every_driver_of_a_name_is_compared_with_the_one_before() {
+    let node = "{apiVersion: storage.k8s.io/v1, kind: CSINode, metadata: {name: a}, spec: {drivers: [{name: d, nodeID: i}]}}";
+    let driver = |id: &str| json!({"name": "d", "nodeID": id});
+    for (drivers, places) in [
+        (json!([driver("i")]), vec![]),
+        (json!([driver("j")]), vec!["spec.drivers"]),
+        (
+            json!([driver("i"), driver("j")]),
+            vec!["spec.drivers[1].name", "spec.drivers"],
+        ),
+    ] {
+        assert_eq!(
+            told(node, "/spec/drivers", drivers.clone(), None),
+            places,
+            "{drivers}"
+        );
+    }
+}

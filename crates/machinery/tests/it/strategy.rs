@@ -45,6 +45,11 @@ fn new_objects_begin_at_the_beginning() {
         (&node["status"]["capacity"], &node["status"]["allocatable"]),
         (&json!({"cpu": "2"}), &json!({"cpu": "2"}))
     );
+    // Whoever says that nothing can be had of it is believed, though nothing of that is written.
+    let full = created(
+        "{apiVersion: v1, kind: Node, metadata: {name: a}, status: {capacity: {cpu: 2}, allocatable: {}}}",
+    );
+    assert_eq!(full["status"].get("allocatable"), None);
     let namespace = created("{apiVersion: v1, kind: Namespace, metadata: {name: a}}");
     assert_eq!(
         (&namespace["spec"]["finalizers"], &namespace["status"]["phase"]),
