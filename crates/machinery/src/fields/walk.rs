@@ -321,6 +321,13 @@ impl<'t> Walker<'t> {
         if new.is_none() {
             out.removed.insert(element.as_str());
         }
+        // What has parts and what has none take each other's place, where anything may stand.
+        if let (Some(old), Some(new)) = (old, new)
+            && [old, new].iter().all(|value| !value.is_null())
+            && std::mem::discriminant(old) != std::mem::discriminant(new)
+        {
+            out.modified.insert(element.as_str());
+        }
         out.attach(element, below);
     }
 

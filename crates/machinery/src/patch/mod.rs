@@ -4,6 +4,7 @@
 mod operations;
 mod strategic;
 
+use crate::yaml::float_text;
 use kinds::status::Status;
 use serde_json::Value;
 
@@ -78,6 +79,7 @@ pub fn go_text(value: &Value) -> String {
     match value {
         Value::Null => "<nil>".into(),
         Value::String(text) => text.clone(),
+        Value::Number(number) if number.is_f64() => float_text(number.as_f64().unwrap_or_default()),
         Value::Bool(_) | Value::Number(_) => value.to_string(),
         Value::Array(items) => {
             let items: Vec<String> = items.iter().map(go_text).collect();

@@ -17,7 +17,7 @@ mod tree;
 mod words;
 mod write;
 
-pub(crate) use plain::json_number;
+pub(crate) use plain::{float_text, json_number};
 pub(crate) use read::read;
 pub use write::write;
 pub(crate) use write::write_wide;

@@ -237,7 +237,7 @@ pub(super) fn is_base_60(text: &str) -> bool {
 }
 
 /// A float as Go's `%g` writes it.
-pub(super) fn float_text(float: f64) -> String {
+pub(crate) fn float_text(float: f64) -> String {
     let short = format!("{float:e}");
     let Some((digits, exponent)) = short.split_once('e') else {
         return short;

@@ -749,6 +749,25 @@ fn custom_types_are_as_open_as_their_schema() {
         fields(&made, "me"),
         json!({"f:free": {"f:a": {".": {}, "f:b": {}}}})
     );
+    // What takes the place of a map is in conflict with who made it, and the other way round.
+    for (before, after) in [
+        ("{a: {b: [1]}}", "text"),
+        ("{a: 1}", "[1]"),
+        ("[1]", "{a: 1}"),
+        ("text", "{a: 1}"),
+        ("{}", "text"),
+        ("text", "{}"),
+    ] {
+        let object = |any: &str| {
+            let text = format!("{{apiVersion: v1, kind: ConfigMap, metadata: {{name: x}}, any: {any}}}");
+            yaml(&text)
+        };
+        let mut live = object(before);
+        update_managers(typed, None, &mut live, "one", "Update", None, T1);
+        let told = apply(typed, Some(&live), &object(after), "two", false, None, T2).unwrap_err();
+        assert_eq!(told.code, 409, "{before} {after}");
+        assert!(told.message.ends_with(": .any"), "{}", told.message);
+    }
     // Of what has a wrong type, nobody owns anything.
     let mut bad = made.clone();
     bad["shut"] = json!("x");
